@@ -1,0 +1,30 @@
+# Two commands for a fresh machine: `make demo` and `make test`.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+
+.PHONY: setup demo test slow lint reference bench clean
+
+setup: $(VENV)/.ready
+
+$(VENV)/.ready: pyproject.toml deploy/constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint deploy/constraints.txt --editable '.[test,hpc]'
+	touch $@
+
+demo: setup
+	$(BIN)/batchflow run jobs/quickstart.toml
+
+test: setup
+	$(BIN)/python -m pytest -m "not slow and not sources and not slurm and not browser and not gpu"
+
+slow: setup
+	$(BIN)/python -m pytest -m "slow or sources"
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,5 @@
+"""`python -m batchflow` is the same program as `batchflow`."""
+
+from batchflow.cli import main
+
+main()

@@ -1,0 +1,1 @@
+"""Catalogues as published, brought into one internal form."""

@@ -1,0 +1,176 @@
+"""From what a reader understood to the one internal form: rows in = rows out, each with its flags."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from batchflow.schema import LIMIT_SIGMA, PUBLISHED, Flag, catalogue_schema
+from batchflow.schema import error_column as error_name
+from batchflow.schema import flux_column as flux_name
+from batchflow.schema import limit_column as limit_name
+
+Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
+Ints = NDArray[np.int32]
+
+
+@dataclass(frozen=True)
+class RawCatalogue:
+    """A survey as its reader understood it, before any judgement; arrays have shape (n_clusters,)."""
+
+    galaxy: Sequence[str]
+    """Name of each row's galaxy."""
+    object_id: Sequence[str]
+    """Identifier of each row."""
+    ra: Floats
+    """Right ascension [deg]; NaN unknown."""
+    dec: Floats
+    """Declination [deg]; NaN unknown."""
+    distance_mpc: Floats
+    """Distance [Mpc]; NaN unknown."""
+    flux: Mapping[str, Floats]
+    """Flux density of each band the survey has [mJy]; NaN not measured; an upper limit's value."""
+    error: Mapping[str, Floats]
+    """1-sigma errors [mJy]; NaN unknown."""
+    limit: Mapping[str, Bools] = field(default_factory=dict)
+    """Bands, among those of `flux`, that have upper limits, and where."""
+    class_: NDArray[np.int16] | None = None
+    """Visual class, 0 unknown; None when the survey has none."""
+    published: Mapping[str, Floats] = field(default_factory=dict)
+    """Published log_age, log_mass and ebv, those there are."""
+    sentinels: Mapping[str, int] = field(default_factory=dict)
+    """How often each value that stands for none was met, by what it means."""
+
+
+class CleanBand(NamedTuple):
+    """A band after judgement; arrays of shape (n_clusters,)."""
+
+    flux: Floats
+    error: Floats
+    limit: Bools
+    flags: Ints
+
+
+def clean_band(flux: Floats, error: Floats, limit: Bools) -> CleanBand:
+    """Judge a band's measurements.
+
+    Parameters
+    ----------
+    flux, error : ndarray, shape (n_clusters,)
+        Flux densities and 1-sigma errors [mJy].
+    limit : bool ndarray, shape (n_clusters,)
+        Where the flux is the value of an upper limit; without an error of its own it is taken to
+        be a limit at `LIMIT_SIGMA` standard deviations.
+
+    Returns
+    -------
+    CleanBand
+        Flux and error are NaN together; every band left out has its flag.
+    """
+    missing = np.isnan(flux)
+    with np.errstate(invalid="ignore"):
+        sound = np.isfinite(error) & (error > 0)
+        error = np.where(limit & ~sound, flux / LIMIT_SIGMA, error)
+        bad = ~(np.isfinite(flux) & np.isfinite(error) & (error > 0)) | (limit & (flux <= 0))
+        used = ~missing & ~bad
+        negative = used & (flux < 0)
+    flags = (
+        missing * Flag.MISSING_BAND
+        | (bad & ~missing) * Flag.BAD_ERROR
+        | (used & limit) * Flag.UPPER_LIMIT
+        | negative * Flag.NEGATIVE_FLUX
+    )
+    return CleanBand(
+        np.where(used, flux, np.nan), np.where(used, error, np.nan), used & limit, flags.astype(np.int32)
+    )
+
+
+def normalise(raw: RawCatalogue, survey: str, bands: Sequence[str]) -> pa.Table:
+    """Bring a survey into the internal form.
+
+    Parameters
+    ----------
+    raw : RawCatalogue
+        What the reader understood.
+    survey : str
+        Its name.
+    bands : sequence of str
+        All bands of the job; one that the survey lacks is NaN throughout.
+
+    Returns
+    -------
+    pyarrow.Table
+        Columns of ``catalogue_schema(bands, PUBLISHED)``, as many rows as `raw` has, in its order.
+    """
+    n_rows = len(raw.object_id)
+    clean = {band: _clean(raw, band) for band in raw.flux}
+    absent = CleanBand(*(np.full(n_rows, value) for value in (np.nan, np.nan, False, 0)))
+    columns = _identity(raw, survey) | {"flags": _row_flags(raw, clean)}
+    for band in bands:
+        found = clean.get(band, absent)
+        columns |= {flux_name(band): found.flux, error_name(band): found.error, limit_name(band): found.limit}
+    for name in PUBLISHED:
+        columns[f"published_{name}"] = raw.published.get(name, np.full(n_rows, np.nan))
+    schema = catalogue_schema(bands, PUBLISHED)
+    table = pa.table([pa.array(columns[item.name], item.type) for item in schema], schema=schema)
+    return flag_duplicates(table)
+
+
+def _clean(raw: RawCatalogue, band: str) -> CleanBand:
+    flux = raw.flux[band]
+    return clean_band(flux, raw.error[band], raw.limit.get(band, np.zeros(flux.shape, dtype=bool)))
+
+
+def _identity(raw: RawCatalogue, survey: str) -> dict[str, object]:
+    n_rows = len(raw.object_id)
+    return {
+        "galaxy": raw.galaxy,
+        "survey": [survey] * n_rows,
+        "object_id": raw.object_id,
+        "ra": raw.ra,
+        "dec": raw.dec,
+        "distance_mpc": raw.distance_mpc,
+        "class_": np.zeros(n_rows, dtype=np.int16) if raw.class_ is None else raw.class_,
+    }
+
+
+def _row_flags(raw: RawCatalogue, clean: Mapping[str, CleanBand]) -> Ints:
+    flags = np.zeros(len(raw.object_id), dtype=np.int32)
+    measured = np.zeros(len(raw.object_id), dtype=bool)
+    for band in clean.values():
+        flags |= band.flags
+        measured |= np.isfinite(band.flux) & ~band.limit
+    with np.errstate(invalid="ignore"):
+        distant = np.isfinite(raw.distance_mpc) & (raw.distance_mpc > 0)
+    flags[~measured] |= Flag.NO_BAND
+    flags[~distant] |= Flag.NO_DISTANCE
+    return flags
+
+
+def flag_duplicates(table: pa.Table) -> pa.Table:
+    """Flag rows that share galaxy and id with another row of the table.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        With columns `galaxy`, `object_id` and `flags`.
+
+    Returns
+    -------
+    pyarrow.Table
+        The same rows; `flags` has `Flag.DUPLICATE_ID` where it applies.
+    """
+    if not table.num_rows:
+        return table
+    keys = pc.binary_join_element_wise(table["galaxy"].cast(pa.string()), table["object_id"], "\x00")
+    codes = keys.combine_chunks().dictionary_encode().indices.to_numpy()
+    flags = table["flags"].to_numpy() | np.where(np.bincount(codes)[codes] > 1, Flag.DUPLICATE_ID, 0)
+    place = table.schema.get_field_index("flags")
+    return table.set_column(place, table.schema.field(place), pa.array(flags, pa.int32()))

@@ -1,0 +1,112 @@
+"""Everything that can be known to be wrong with a job before anything runs."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from batchflow.catalogue.read import read_catalogue
+from batchflow.config import CatalogueSettings, Job
+from batchflow.errors import UserError
+
+BYTES_PER_VALUE = 4
+
+
+def problems(job: Job) -> list[str]:
+    """What is wrong with a job.
+
+    Parameters
+    ----------
+    job : Job
+        A job whose settings are valid each for itself.
+
+    Returns
+    -------
+    list of str
+        One message a problem; empty when the job can start.
+    """
+    found = [*_output_problems(job), *_prior_problems(job), *_noise_problems(job)]
+    for entry in job.catalogue:
+        found += _catalogue_problems(entry, job)
+    return found
+
+
+def describe_job(job: Job) -> dict[str, Any]:
+    """What a job will do, in a few words each.
+
+    Parameters
+    ----------
+    job : Job
+        A job without problems.
+
+    Returns
+    -------
+    dict
+        Label to text.
+    """
+    rows = {entry.survey: read_catalogue(entry, job.model.bands).num_rows for entry in job.catalogue}
+    clusters = ", ".join(f"{name} {count:,}" for name, count in rows.items())
+    return {
+        "run folder": str(job.output.resolve()),
+        "engine": f"{job.model.engine}, Z = {job.model.metallicity:g}, {job.model.extinction}",
+        "bands": " ".join(job.model.bands),
+        "mocks": f"{job.mocks.rows:,} ({_mock_bytes(job) / 1e9:.2f} GB)",
+        "clusters": clusters or "none",
+    }
+
+
+def _output_problems(job: Job) -> list[str]:
+    root = job.output.resolve()
+    if root.exists() and not root.is_dir():
+        return [f"output = {str(job.output)!r} is a file; give a folder"]
+    parent = next(folder for folder in (root, *root.parents) if folder.exists())
+    if not os.access(parent, os.W_OK):
+        return [f"output = {str(job.output)!r}: {parent} is not writable"]
+    free = shutil.disk_usage(parent).free
+    if free < (need := _mock_bytes(job)):
+        return [
+            f"mocks.rows = {job.mocks.rows:,} need {need / 1e9:.1f} GB; {parent} has {free / 1e9:.1f} GB free"
+        ]
+    return []
+
+
+def _mock_bytes(job: Job) -> float:
+    return BYTES_PER_VALUE * job.mocks.rows * (len(job.prior.boxes()) + len(job.model.bands))
+
+
+def _prior_problems(job: Job) -> list[str]:
+    from batchflow.physics.engine import open_engine
+
+    try:
+        limits = open_engine(job.model).limits
+    except UserError as error:
+        return [f"[model]: {error}"]
+    boxes = job.prior.boxes()
+    return [
+        f"prior.{name} = [{boxes[name][0]:g}, {boxes[name][1]:g}] goes beyond the engine's {low:.6g} to {high:.6g}"
+        for name, (low, high) in limits.items()
+        if name in boxes and not low <= boxes[name][0] < boxes[name][1] <= high
+    ]
+
+
+def _noise_problems(job: Job) -> list[str]:
+    if job.catalogue or job.noise.depth:
+        return []
+    return [
+        "no [[catalogue]] and no noise.depth: the network would not know the errors to expect; "
+        "add a catalogue, or noise.depth = [-5.3, -4.3] (log10 mJy)"
+    ]
+
+
+def _catalogue_problems(entry: CatalogueSettings, job: Job) -> list[str]:
+    try:
+        table = read_catalogue(entry, job.model.bands)
+    except UserError as error:
+        return [str(error)]
+    if table.num_rows == 0:
+        return [
+            f"catalogue {entry.survey!r}: no row left of {Path(entry.path).name} (classes = {entry.classes})"
+        ]
+    return []

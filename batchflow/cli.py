@@ -1,0 +1,206 @@
+"""The command line: thin commands over the package."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from batchflow.errors import UserError
+
+app = typer.Typer(
+    help="Star-cluster catalogues into certified posteriors of age, mass and reddening.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+INPUT_WRONG, UNITS_FAILED = 2, 3
+
+
+class ModeName(StrEnum):
+    """What to do with what an earlier run left."""
+
+    resume = "resume"
+    restart = "restart"
+    refuse = "refuse"
+
+
+JobFile = Annotated[Path, typer.Argument(metavar="JOB", help="The job file (TOML).")]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="SECTION.KEY=VALUE", help="Override a setting; repeatable."),
+]
+ModeOption = Annotated[ModeName, typer.Option("--mode", help="What to do with what is there.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+VerboseOption = Annotated[bool, typer.Option("-v", "--verbose", help="Show the log.")]
+
+
+def main() -> NoReturn:
+    """Run the program: the entry point, which turns errors into messages and exit statuses."""
+    try:
+        app(standalone_mode=True)
+    except UserError as error:
+        Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(f"batchflow: {error}")
+        _leave(INPUT_WRONG)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave(1)
+    _leave(0)
+
+
+def _leave(status: int) -> NoReturn:
+    sys.stdout.flush()
+    raise SystemExit(status)
+
+
+def _stage_command(name: str, stages: tuple[str, ...], text: str) -> Callable[..., None]:
+    def command(
+        job: JobFile,
+        mode: ModeOption = ModeName.resume,
+        overrides: SetOption = None,
+        as_json: JsonOption = False,
+        verbose: VerboseOption = False,
+    ) -> None:
+        _run_stages(job, stages, mode, overrides or [], as_json, verbose)
+
+    command.__doc__ = text
+    return app.command(name, help=text)(command)
+
+
+_STAGE_HELP = {
+    "mocks": "Make the mock clusters.",
+    "train": "Train the flow on the mocks.",
+    "infer": "Infer the posterior of every cluster in the catalogues.",
+    "validate": "Measure recovery on held-out mocks and compare with published values.",
+    "report": "Draw the pictures and print the tables of a run.",
+}
+_stage_command(
+    "run", tuple(_STAGE_HELP), "Run every stage of a job in order; what is done is not done again."
+)
+for _name, _text in _STAGE_HELP.items():
+    _stage_command(_name, (_name,), _text)
+
+
+def _run_stages(
+    path: Path, stages: tuple[str, ...], mode: ModeName, overrides: list[str], as_json: bool, verbose: bool
+) -> None:
+    from batchflow.check import problems
+    from batchflow.config import load_job
+    from batchflow.pipeline import run_stages
+
+    _log_to_terminal(verbose)
+    job = load_job(path, overrides)
+    if found := problems(job):
+        raise UserError("\n  ".join([f"{path}:", *found]))
+    reports = run_stages(job, stages, mode.value)
+    if as_json:
+        _print_json({report.stage: vars(report) for report in reports})
+    failures = [failure for report in reports for failure in report.failures]
+    if failures:
+        lines = "\n".join(f"  {unit}: {reason}" for unit, reason in failures[:10])
+        print(f"batchflow: {len(failures)} units failed, the rest is done:\n{lines}", file=sys.stderr)
+        raise typer.Exit(UNITS_FAILED)
+
+
+@app.command()
+def check(job: JobFile, overrides: SetOption = None, as_json: JsonOption = False) -> None:
+    """Say everything that can be known to be wrong with a job before anything runs."""
+    from batchflow.check import describe_job, problems
+    from batchflow.config import load_job
+
+    found = load_job(job, overrides or [])
+    wrong = problems(found)
+    if as_json:
+        _print_json({"problems": wrong, "job": describe_job(found)})
+    elif not wrong:
+        _print_pairs(f"{job} is in order", describe_job(found))
+    if wrong:
+        raise UserError("\n  ".join([f"{job}:", *wrong]))
+
+
+@app.command()
+def status(job: JobFile, overrides: SetOption = None, as_json: JsonOption = False) -> None:
+    """Say what of a job is done and what is left; starts no cluster."""
+    from batchflow.config import load_job
+    from batchflow.status import status_of
+
+    rows = status_of(load_job(job, overrides or []))
+    if as_json:
+        _print_json(rows)
+        return
+    table = Table("stage", "done", "wanted", "state")
+    for row in rows:
+        table.add_row(row["stage"], _count(row["done"]), _count(row["wanted"]), row["state"])
+    Console().print(table)
+
+
+@app.command()
+def query(
+    run: RunPath,
+    sql: Annotated[str, typer.Argument(metavar="SQL", help="One SELECT statement.")],
+    as_json: JsonOption = False,
+    rows: Annotated[int, typer.Option(help="Rows to print at most; 0 for all.", min=0)] = 40,
+) -> None:
+    """Ask a question in SQL: tables mocks, catalogue, posterior, draws, history, validation."""
+    from batchflow.results.query import query as answer
+
+    table = answer(run, sql)
+    if as_json:
+        _print_json(table.to_pylist())
+        return
+    print_table(table.slice(0, rows or None))
+    if rows and table.num_rows > rows:
+        print(f"... {table.num_rows - rows} more rows; --rows 0 prints all", file=sys.stderr)
+
+
+def print_table(table: Any, title: str | None = None) -> None:
+    """Print an Arrow table for people to read."""
+    shown = Table(*table.column_names, title=title, title_justify="left")
+    for row in table.to_pylist():
+        shown.add_row(*(_cell(value) for value in row.values()))
+    Console().print(shown)
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        head = ", ".join(_cell(item) for item in value[:4])
+        return f"[{head}, ... {len(value)}]" if len(value) > 4 else f"[{head}]"
+    return "" if value is None else str(value)
+
+
+def _count(value: int | None) -> str:
+    return "?" if value is None else f"{value:,}"
+
+
+def _print_pairs(title: str, values: dict[str, Any]) -> None:
+    print(title)
+    for key, value in values.items():
+        print(f"  {key:<12} {value}")
+
+
+def _print_json(values: Any) -> None:
+    print(json.dumps(values, indent=2, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if hasattr(value, "item") else str(value)
+
+
+def _log_to_terminal(verbose: bool) -> None:
+    if verbose:
+        logging.basicConfig(
+            level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
+        )

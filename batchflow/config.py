@@ -1,0 +1,351 @@
+"""The job file: TOML turned into frozen, validated settings.
+
+Each field's description is its documentation; `Field(description=...)` says the unit. An unknown
+key, a wrong type or an impossible range is a `UserError` naming key, value and what was expected.
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from batchflow.errors import UserError, nearest
+from batchflow.overrides import apply_overrides
+from batchflow.physics.bands import known_bands
+
+Range = tuple[float, float]
+STAGES = ("mocks", "train", "infer", "validate", "report")
+
+
+class Settings(BaseModel):
+    """Base of every section: frozen, no unknown keys, no silent conversion of strings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _check_band(band: str) -> str:
+    if band not in known_bands():
+        raise ValueError(f"unknown band {band!r}; {nearest(band, known_bands())}")
+    return band
+
+
+Band = Annotated[str, Field(min_length=1), BeforeValidator(lambda value: _check_band(str(value)))]
+
+
+class Distribution(Settings):
+    """A prior: exactly one shape."""
+
+    uniform: Range = Field(description="lower and upper edge of a flat prior")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Distribution:
+        low, high = self.uniform
+        if not low < high:
+            raise ValueError(f"uniform = [{low}, {high}] is empty; expected [low, high] with low < high")
+        return self
+
+
+class PriorSettings(Settings):
+    """[prior]: what is believed of a cluster before it is seen."""
+
+    log_age: Distribution = Field(Distribution(uniform=(6.0, 10.14)), description="log10 age [yr]")
+    log_mass: Distribution = Field(
+        Distribution(uniform=(2.0, 8.0)), description="log10 mass of stars formed [Msun]"
+    )
+    ebv: Distribution = Field(Distribution(uniform=(0.0, 1.5)), description="E(B-V) [mag]")
+
+    def boxes(self) -> dict[str, Range]:
+        """Lower and upper edge of each parameter, in the order of the columns."""
+        return {name: getattr(self, name).uniform for name in ("log_age", "log_mass", "ebv")}
+
+
+class ModelSettings(Settings):
+    """[model]: from parameters to fluxes."""
+
+    engine: Literal["embedded"] = Field("embedded", description="what computes the fluxes")
+    bands: tuple[Band, ...] = Field(min_length=1, description="every band any catalogue of the job has")
+    metallicity: float = Field(0.02, gt=0, le=0.1, description="metal mass fraction of the stars")
+    extinction: str = Field("CCM89", description="extinction law: CCM89 as CIGALE has it, or another name of physics.dust")
+    rv: float = Field(3.1, ge=2.0, le=6.0, description="A(V) / E(B-V)")
+
+    @field_validator("bands")
+    @classmethod
+    def _distinct(cls, bands: tuple[str, ...]) -> tuple[str, ...]:
+        if twice := {band for band in bands if bands.count(band) > 1}:
+            raise ValueError(f"named twice: {', '.join(sorted(twice))}")
+        return bands
+
+
+class NoiseSettings(Settings):
+    """[noise]: what the catalogues' errors do not say."""
+
+    systematic: float = Field(
+        0.05, ge=0, lt=1, description="fraction of the true flux added in quadrature to every error"
+    )
+    depth: Range | None = Field(
+        None,
+        description="log10 range of the 1-sigma depth [mJy], the same in all bands; "
+        "for a job without catalogues",
+    )
+
+
+class MocksSettings(Settings):
+    """[mocks]: the training set."""
+
+    rows: PositiveInt = Field(500_000, description="mock clusters")
+    rows_per_shard: int = Field(100_000, ge=100, description="mock clusters in one Parquet file")
+
+
+class FlowSettings(Settings):
+    """[flow]: the network."""
+
+    kind: Literal["spline", "affine"] = Field("spline", description="shape of each coupling")
+    couplings: int = Field(6, ge=1, description="coupling layers; each transforms one parameter")
+    hidden: int = Field(128, ge=8, description="units of each hidden layer")
+    bins: int = Field(16, ge=4, description="bins of each spline")
+    encoder_layers: int = Field(3, ge=1, description="hidden layers of the encoder of the photometry")
+
+
+class TrainSettings(Settings):
+    """[train]: how the network is fitted."""
+
+    epochs: PositiveInt = Field(10, description="passes over the mocks, each with fresh noise")
+    batch: int = Field(4096, ge=16, description="mocks in a step")
+    learning_rate: PositiveFloat = Field(3e-3, description="peak of the one-cycle schedule")
+    held_out: float = Field(0.02, gt=0, lt=0.5, description="share of each shard kept for validation")
+    max_minutes: PositiveFloat | None = Field(None, description="stop after this time, whatever is left")
+    checkpoint_seconds: PositiveFloat = Field(30.0, description="time between checkpoints")
+
+
+class TableColumns(Settings):
+    """[catalogue.columns]: where a table keeps what; `flux`, `error` and `limit` map bands to columns."""
+
+    id: str = "object_id"
+    galaxy: str | None = None
+    ra: str | None = None
+    dec: str | None = None
+    distance_mpc: str | None = None
+    flux: dict[Band, str] = Field({}, description="column of each band; default flux_<band>")
+    error: dict[Band, str] = Field({}, description="column of each band's error; default error_<band>")
+    limit: dict[Band, str] = Field({}, description="boolean column of each band; default limit_<band>")
+    published: dict[Literal["log_age", "log_mass", "ebv"], str] = Field(
+        {}, description="column of each published value; default published_<parameter>"
+    )
+
+
+class CatalogueSettings(Settings):
+    """[[catalogue]]: one survey, that is a field with its own bands and depth."""
+
+    path: Path = Field(description="the file, relative to the job file")
+    format: Literal["legus", "table"] = Field("table", description="how to read it")
+    name: str | None = Field(None, min_length=1, description="name of the survey; default: the file's")
+    galaxy: str | None = Field(None, min_length=1, description="for rows without a galaxy of their own")
+    distance_mpc: PositiveFloat | None = Field(None, description="for rows without a distance [Mpc]")
+    bands: tuple[Band, ...] | None = Field(
+        None, description="bands of the file; legus: those of its five magnitude columns, in order"
+    )
+    classes: tuple[int, ...] | None = Field(None, description="visual classes to take; default all")
+    unit: Literal["mJy", "uJy", "Jy", "AB", "Vega"] = Field("mJy", description="of flux and error columns")
+    zero_points: dict[Band, float] = Field({}, description="AB - Vega [mag] by band, in place of the default")
+    columns: TableColumns = TableColumns()
+
+    @property
+    def survey(self) -> str:
+        """Name of the survey."""
+        return self.name or self.path.stem
+
+
+class InferSettings(Settings):
+    """[infer]: posterior draws for the catalogue."""
+
+    draws: PositiveInt = Field(500, description="posterior draws a cluster")
+    rows_per_part: PositiveInt = Field(2000, description="clusters in one part file")
+    certify: bool = Field(True, description="weight the draws to the exact posterior")
+    min_efficiency: float = Field(0.05, ge=0, le=1, description="flag clusters whose efficiency is below")
+
+
+class ValidateSettings(Settings):
+    """[validate]: calibration on held-out mocks."""
+
+    mocks: PositiveInt = Field(2000, description="held-out mocks to infer")
+    draws: PositiveInt = Field(500, description="draws for each")
+
+
+class ClusterSettings(Settings):
+    """[cluster]: where the work is done."""
+
+    site: Literal["local", "address"] = Field("local", description="start workers here, or use a scheduler")
+    address: str | None = Field(None, description='scheduler of site = "address", e.g. tcp://127.0.0.1:8786')
+    cpu_workers: PositiveInt | None = Field(None, description="worker processes; default: one a core")
+    gpu_workers: PositiveInt = Field(1, description="worker processes with the resource GPU=1")
+    memory_limit: str = Field("auto", description="of each worker, e.g. 4GiB")
+    dashboard: str = Field("127.0.0.1:8787", description="address of the dashboard; any free port if taken")
+    in_flight: PositiveInt = Field(3, description="units in flight per worker")
+    wait_minutes: PositiveFloat = Field(5.0, description="how long to wait for a worker that is needed")
+
+    @model_validator(mode="after")
+    def _address(self) -> ClusterSettings:
+        if (self.site == "address") != (self.address is not None):
+            raise ValueError('site = "address" needs address = "tcp://host:port", and only then')
+        return self
+
+
+class Job(Settings):
+    """A whole job."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="name of the run")
+    output: Path = Field(description="the run folder, relative to the working directory")
+    seed: int = Field(0, ge=0, lt=2**63, description="of every random draw")
+    cluster: ClusterSettings = ClusterSettings()
+    model: ModelSettings
+    prior: PriorSettings = PriorSettings()
+    noise: NoiseSettings = NoiseSettings()
+    mocks: MocksSettings = MocksSettings()
+    flow: FlowSettings = FlowSettings()
+    train: TrainSettings = TrainSettings()
+    catalogue: tuple[CatalogueSettings, ...] = ()
+    infer: InferSettings = InferSettings()
+    validate_: ValidateSettings = Field(ValidateSettings(), alias="validate")
+
+    @model_validator(mode="after")
+    def _surveys(self) -> Job:
+        names = [entry.survey for entry in self.catalogue]
+        if twice := {name for name in names if names.count(name) > 1}:
+            raise ValueError(f"two catalogues are called {min(twice)!r}; give each a name of its own")
+        return self
+
+
+def load_job(path: str | Path, overrides: Sequence[str] = ()) -> Job:
+    """Read a job file.
+
+    Parameters
+    ----------
+    path : str or Path
+        The TOML file.
+    overrides : sequence of str
+        ``section.key=value`` settings that win over the file's.
+
+    Returns
+    -------
+    Job
+        Validated; input paths absolute, `output` relative to the working directory.
+
+    Raises
+    ------
+    UserError
+        When the file cannot be read or a setting is wrong.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise UserError(f"job file {path} is a folder; give the TOML file itself")
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"job file {path} does not exist") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(f"job file {path} cannot be read: {error}") from None
+    except tomllib.TOMLDecodeError as error:
+        raise UserError(f"job file {path} is not TOML: {error}") from None
+    apply_overrides(values, overrides)
+    return parse_job(values, source=str(path), folder=path.resolve().parent)
+
+
+def parse_job(values: dict[str, Any], source: str, folder: Path) -> Job:
+    """Validate the settings of a job.
+
+    Parameters
+    ----------
+    values : dict
+        As TOML gives them.
+    source : str
+        Where they come from, for messages.
+    folder : Path
+        What input paths are relative to.
+
+    Returns
+    -------
+    Job
+        The validated job.
+
+    Raises
+    ------
+    UserError
+        Naming every wrong key.
+    """
+    try:
+        job = Job.model_validate(values)
+    except ValidationError as error:
+        lines = [_explain(dict(item), values) for item in error.errors()]
+        raise UserError(f"{source}: " + "\n  ".join(lines)) from None
+    entries = tuple(
+        entry.model_copy(update={"path": (folder / entry.path).resolve()}) for entry in job.catalogue
+    )
+    return job.model_copy(update={"catalogue": entries, "output": Path(job.output)})
+
+
+def _explain(item: dict[str, Any], values: dict[str, Any]) -> str:
+    """Turn one error of pydantic into a line with key, value, expectation and nearest name."""
+    location = [str(part) for part in item["loc"] if part != "[key]"]
+    key = ".".join(location) or "the job"
+    message = str(item["msg"]).removeprefix("Value error, ")
+    if item["type"] == "missing":
+        return f"{key} is missing; expected {_describe(location)}"
+    if item["type"] == "extra_forbidden":
+        return f"unknown key {key}; {nearest(location[-1], _keys(location[:-1]))}"
+    shown = repr(item["input"])
+    shown = shown if len(shown) <= 80 else shown[:77] + "..."
+    return (
+        f"{key} = {shown}: {message} ({_describe(location)})" if _describe(location) else f"{key}: {message}"
+    )
+
+
+def _section(location: Sequence[str]) -> type[Settings] | None:
+    """The settings class at a place in the job, if it is one."""
+    found: type[Settings] = Job
+    for part in location:
+        if part.isdigit():
+            continue
+        fields = {(info.alias or name): info for name, info in found.model_fields.items()}
+        if part not in fields:
+            return None
+        inner = _settings_class(fields[part].annotation)
+        if inner is None:
+            return None
+        found = inner
+    return found
+
+
+def _settings_class(annotation: Any) -> type[Settings] | None:
+    if isinstance(annotation, type) and issubclass(annotation, Settings):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        if found := _settings_class(argument):
+            return found
+    return None
+
+
+def _keys(location: Sequence[str]) -> list[str]:
+    section = _section(location)
+    return [info.alias or name for name, info in section.model_fields.items()] if section else []
+
+
+def _describe(location: Sequence[str]) -> str:
+    section = _section(location[:-1]) if location else None
+    for name, info in (section.model_fields if section else {}).items():
+        if (info.alias or name) == location[-1]:
+            return info.description or ""
+    return ""

@@ -1,0 +1,151 @@
+"""A conditional normalizing flow on the unit cube, made of one-dimensional couplings.
+
+Each coupling maps one coordinate of the cube onto itself, monotonically, by a map whose parameters
+follow from the other coordinates and the context. The base is uniform on the cube, so whatever is
+drawn lies within the prior's box. The context's part of every coupling is computed once an object.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Generator, Tensor, nn
+from torch.nn.functional import relu
+
+from batchflow.config import FlowSettings
+from batchflow.flow.spline import parameter_count, transform
+
+FREQUENCIES = 3
+"""Octaves of sine and cosine that a coordinate is shown in to the couplings of the others."""
+SMALL_START = 0.1
+"""Share of the usual initial weights in a coupling's last layer: the flow starts near the identity."""
+
+
+class ConditionalFlow(nn.Module):
+    """Density of the unit cube given features, to be evaluated and drawn from alike."""
+
+    def __init__(self, n_features: int, n_parameters: int, settings: FlowSettings) -> None:
+        super().__init__()
+        self.settings = settings
+        self.n_parameters = n_parameters
+        width = settings.hidden
+        widths = [n_features] + [width] * settings.encoder_layers
+        self.encoder = nn.ModuleList(map(nn.Linear, widths[:-1], widths[1:]))
+        self.context = nn.Linear(width, width * settings.couplings)
+        self.couplings = nn.ModuleList(
+            Coupling((n_parameters - 1 - place) % n_parameters, n_parameters, settings)
+            for place in range(settings.couplings)
+        )
+
+    def encode(self, features: Tensor) -> Tensor:
+        """What the couplings need to know of each object.
+
+        Parameters
+        ----------
+        features : Tensor, shape (n_clusters, n_features)
+            Standardised features.
+
+        Returns
+        -------
+        Tensor, shape (n_clusters, couplings, hidden)
+            The context.
+        """
+        hidden = features
+        for layer in self.encoder:
+            hidden = relu(layer(hidden))
+        return self.context(hidden).unflatten(-1, (len(self.couplings), -1))
+
+    def log_prob(self, unit: Tensor, context: Tensor) -> Tensor:
+        """Log density at points of the cube.
+
+        Parameters
+        ----------
+        unit : Tensor, shape (..., n_parameters)
+            Points within the cube.
+        context : Tensor, shape (..., couplings, hidden)
+            As `encode` gives it; leading axes are broadcast.
+
+        Returns
+        -------
+        Tensor, shape (...)
+            Log density [nat].
+        """
+        columns = list(unit.unbind(-1))
+        parts = [
+            coupling.move(columns, own, inverse=False)
+            for coupling, own in zip(self.couplings, context.unbind(-2), strict=True)
+        ]
+        return torch.stack(parts).sum(0)
+
+    def sample(self, context: Tensor, n_draws: int, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Draw points, with their log density at no further cost.
+
+        Parameters
+        ----------
+        context : Tensor, shape (n_clusters, couplings, hidden)
+            As `encode` gives it.
+        n_draws : int
+            Draws of each object.
+        generator : torch.Generator
+            On the context's device.
+
+        Returns
+        -------
+        tuple of Tensor, shapes (n_clusters, n_draws, n_parameters) and (n_clusters, n_draws)
+            Points of the cube and their log density [nat].
+        """
+        shape = (context.shape[0], n_draws, self.n_parameters)
+        base = torch.rand(shape, generator=generator, device=context.device, dtype=context.dtype)
+        columns = list(base.unbind(-1))
+        own = context.unsqueeze(1).unbind(-2)
+        parts = [
+            self.couplings[place].move(columns, own[place], inverse=True)
+            for place in reversed(range(len(self.couplings)))
+        ]
+        return torch.stack(columns, -1), -torch.stack(parts).sum(0)
+
+
+class Coupling(nn.Module):
+    """Maps one coordinate given the others and the context."""
+
+    def __init__(self, moved: int, n_parameters: int, settings: FlowSettings) -> None:
+        super().__init__()
+        self.kind = settings.kind
+        self.moved = moved
+        seen = (n_parameters - 1) * (1 + 2 * FREQUENCIES)
+        self.others = nn.Linear(seen, settings.hidden, bias=False) if seen else None
+        self.raw = nn.Linear(settings.hidden, parameter_count(settings.kind, settings.bins))
+        with torch.no_grad():
+            self.raw.weight *= SMALL_START
+            self.raw.bias.zero_()
+
+    def move(self, columns: list[Tensor], context: Tensor, inverse: bool) -> Tensor:
+        """Move this coupling's coordinate in place of the old one.
+
+        Parameters
+        ----------
+        columns : list of Tensor, shape (...)
+            Coordinates; the one that moves is replaced.
+        context : Tensor, shape (..., hidden)
+            This coupling's part of the context.
+        inverse : bool
+            From the base to the parameters, instead of towards the base.
+
+        Returns
+        -------
+        Tensor, shape (...)
+            Log of the derivative.
+        """
+        others = [column for place, column in enumerate(columns) if place != self.moved]
+        hidden = context if self.others is None else context + self.others(_embed(others))
+        raw = self.raw(relu(hidden))
+        columns[self.moved], log_slope = transform(self.kind, columns[self.moved], raw, inverse)
+        return log_slope
+
+
+def _embed(columns: list[Tensor]) -> Tensor:
+    """Show coordinates at several scales, shape (..., n_columns * (1 + 2 FREQUENCIES))."""
+    place = torch.stack(columns, -1)
+    waves = [math.pi * 2**octave * place for octave in range(FREQUENCIES)]
+    return torch.cat([2 * place - 1, *map(torch.sin, waves), *map(torch.cos, waves)], -1)

@@ -1,0 +1,1 @@
+"""Posteriors of a catalogue: draws, weights, summaries."""

@@ -1,0 +1,202 @@
+"""Draws from the flow, weighted to the exact posterior, in chunks of bounded memory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy.special import gammaincc
+from torch import Tensor
+
+from batchflow.flow.checkpoint import PosteriorNetwork
+from batchflow.flow.features import Observations, noise_terms
+from batchflow.infer.clusters import Clusters
+from batchflow.infer.importance import inside, weigh
+from batchflow.infer.likelihood import Photometry, TorchFluxTable, chi_square, log_likelihood
+from batchflow.keys import generator
+from batchflow.mocks.prior import log_prior_density
+
+Floats = NDArray[np.float64]
+ROWS_IN_CHUNK = 65_536
+"""Draws worked on at once: the network's layers for them fit the cache hierarchy and any memory."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """What draws are made with: the network, the exact model and the prior's box."""
+
+    network: PosteriorNetwork
+    table: TorchFluxTable
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of the parameters, in the order of the draws."""
+        return self.network.parameters
+
+
+class Options(NamedTuple):
+    """How to draw."""
+
+    draws: int
+    """Draws a cluster."""
+    certify: bool
+    """Whether to weight them to the exact posterior."""
+    seed: int
+    """The job's seed."""
+
+
+class Draws(NamedTuple):
+    """Weighted draws of clusters; NaN where a cluster could not be inferred."""
+
+    values: dict[str, Floats]
+    """Each parameter, in physical units, (n_clusters, n_draws)."""
+    log_weights: Floats
+    """Natural logarithm of weights that sum to one, (n_clusters, n_draws)."""
+    log_density: Floats
+    """Unnormalised ln posterior density of each draw, (n_clusters, n_draws)."""
+    efficiency: Floats
+    """Effective sample size over draws, (n_clusters,); NaN when not certified."""
+    log_evidence: Floats
+    """[ln mJy^-n_bands], (n_clusters,); NaN when not certified."""
+    chi2: Floats
+    """Of each draw, (n_clusters, n_draws)."""
+    pvalue: Floats
+    """Posterior predictive p-value of chi2, (n_clusters,)."""
+
+    @property
+    def weights(self) -> Floats:
+        """Weights that sum to one, (n_clusters, n_draws)."""
+        return np.exp(self.log_weights)
+
+
+def draw_posteriors(proposal: Proposal, clusters: Clusters, options: Options) -> Draws:
+    """Draw from the posterior of every usable cluster.
+
+    Parameters
+    ----------
+    proposal : Proposal
+        The trained network and the exact model.
+    clusters : Clusters
+        n_clusters of them.
+    options : Options
+        How to draw.
+
+    Returns
+    -------
+    Draws
+        Rows in the clusters' order; each depends on its own key alone, not on its neighbours.
+    """
+    index = np.flatnonzero(clusters.usable)
+    size = max(1, ROWS_IN_CHUNK // options.draws)
+    chunks = [index[start : start + size] for start in range(0, len(index), size)]
+    with torch.inference_mode():
+        found = [_draw_chunk(proposal, clusters.rows(chunk), options) for chunk in chunks]
+    return _assemble(found, index, len(clusters.keys), options, proposal.parameters)
+
+
+def _draw_chunk(proposal: Proposal, clusters: Clusters, options: Options) -> Draws:
+    network = proposal.network
+    seen, survey = observations(clusters, network)
+    base = _base(clusters, options, len(proposal.parameters)).to(network.device)
+    theta, log_q = network.sample(seen, survey, base)
+    shift = torch.as_tensor(clusters.log_mass_shift, dtype=theta.dtype, device=theta.device)[:, None]
+    values = {name: theta[..., i] for i, name in enumerate(proposal.parameters)}
+    photometry = Photometry(seen, noise_terms(network.noise, seen, survey))
+    log_model = _log_model(proposal.table, values)
+    low, high = network.boxes["log_mass"]
+    values["log_mass"] = values["log_mass"] + shift
+    # The flow keeps every other parameter inside its box; mass it knows only relative to the brightness.
+    within = inside(values["log_mass"], low, high)
+    target = log_likelihood(photometry, log_model) + within + log_prior_density(network.boxes)
+    weighted = weigh(target, log_q) if options.certify else weigh(within, torch.zeros_like(within))
+    certificate = 1.0 if options.certify else torch.nan
+    chi2 = chi_square(photometry, log_model)
+    pvalue = _predictive_pvalue(chi2, weighted.log_weights, photometry.detected.sum(1))
+    density = target if options.certify else log_q + within
+    tensors = (
+        weighted.log_weights,
+        density,
+        weighted.efficiency * certificate,
+        weighted.log_evidence * certificate,
+    )
+    arrays = [_numpy(tensor) for tensor in tensors]
+    return Draws({name: _numpy(value) for name, value in values.items()}, *arrays, _numpy(chi2), pvalue)
+
+
+def observations(clusters: Clusters, network: PosteriorNetwork) -> tuple[Observations, Tensor]:
+    """Clusters as tensors on the network's device.
+
+    Parameters
+    ----------
+    clusters : Clusters
+        n_clusters of them.
+    network : PosteriorNetwork
+        Knows its device and its surveys.
+
+    Returns
+    -------
+    tuple of (Observations, Tensor)
+        Photometry, zero where not measured; and each cluster's survey, -1 where unknown.
+    """
+    measured = clusters.measured
+    floats = [np.where(measured, values, 0.0) for values in (clusters.flux, clusters.error)]
+    tensors = [torch.as_tensor(values, dtype=torch.float32, device=network.device) for values in floats]
+    masks = [torch.as_tensor(mask, device=network.device) for mask in (measured, clusters.limit & measured)]
+    survey = torch.as_tensor(network.noise.index(clusters.surveys), device=network.device)
+    return Observations(*tensors, *masks), survey
+
+
+def _base(clusters: Clusters, options: Options, n_parameters: int) -> Tensor:
+    """Uniform random numbers of each cluster's own key, (n_clusters, n_draws, n_parameters)."""
+    shape = (options.draws, n_parameters)
+    keyed = [generator(options.seed, "infer", key).random(shape, dtype=np.float32) for key in clusters.keys]
+    return torch.from_numpy(np.stack(keyed))
+
+
+def _log_model(table: TorchFluxTable, values: dict[str, Tensor]) -> Tensor:
+    """Ln flux densities [mJy] as observed, for masses as seen at 10 pc; (n_clusters, n_draws, n_bands)."""
+    flat = {name: values[name].reshape(-1) for name in table.parameters}
+    per_mass = table(flat).reshape(*values["log_mass"].shape, -1)
+    return per_mass + values["log_mass"][..., None] * np.log(10.0)
+
+
+def _predictive_pvalue(chi2: Tensor, log_weights: Tensor, n_bands: Tensor) -> Floats:
+    """Probability that replicated data fit worse than the observed (Gelman, Meng & Stern 1996).
+
+    Given a draw, the chi2 of replicated data has n_bands degrees of freedom exactly: no data need
+    be simulated.
+    """
+    degrees = np.maximum(_numpy(n_bands), 1)[:, None]
+    tail = gammaincc(degrees / 2, np.minimum(_numpy(chi2), 1e9) / 2)
+    found: Floats = (np.exp(_numpy(log_weights)) * tail).sum(1)
+    return np.where(_numpy(n_bands) > 0, found, np.nan)
+
+
+def _assemble(
+    chunks: list[Draws], index: NDArray[np.int64], n: int, options: Options, parameters: tuple[str, ...]
+) -> Draws:
+    """Put the inferred clusters back among those that could not be inferred."""
+
+    def spread(parts: list[Floats], *shape: int) -> Floats:
+        whole = np.full((n, *shape), np.nan)
+        if parts:
+            whole[index] = np.concatenate(parts)
+        return whole
+
+    wide = options.draws
+    values = {name: spread([chunk.values[name] for chunk in chunks], wide) for name in parameters}
+    columns = [
+        spread([getattr(chunk, name) for chunk in chunks], *(() if name in _BY_CLUSTER else (wide,)))
+        for name in Draws._fields[1:]
+    ]
+    return Draws(values, *columns)
+
+
+_BY_CLUSTER = ("efficiency", "log_evidence", "pvalue")
+
+
+def _numpy(tensor: Tensor) -> Floats:
+    return tensor.detach().cpu().numpy().astype(np.float64)

@@ -1,0 +1,175 @@
+"""A trained model for people who have no job: `batchflow.open_model`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from batchflow import schema
+from batchflow.errors import UserError
+from batchflow.flow.checkpoint import PosteriorNetwork, load_model
+from batchflow.infer.clusters import Clusters, from_arrays
+from batchflow.infer.draw import Draws, Options, Proposal, draw_posteriors
+from batchflow.infer.likelihood import TorchFluxTable
+from batchflow.infer.table import posterior_flags, posterior_table, summary_columns
+from batchflow.physics.table import FluxTable
+
+Floats = NDArray[np.float64]
+TABLE_FILE = "flux_table.safetensors"
+
+
+@dataclass(frozen=True)
+class Posterior:
+    """Posteriors of some clusters."""
+
+    draws: dict[str, Floats]
+    """Draws by parameter, (n_clusters, n_draws)."""
+    log_weights: Floats
+    """Natural logarithm of weights that sum to one, (n_clusters, n_draws)."""
+    summary: pa.Table
+    """Columns of `schema.posterior_schema`, one row a cluster."""
+
+
+@dataclass(frozen=True)
+class Model:
+    """A trained network with the exact model it is certified against."""
+
+    network: PosteriorNetwork
+    table: FluxTable
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Bands, in the order of the fluxes' columns."""
+        return self.network.bands
+
+    @property
+    def proposal(self) -> Proposal:
+        """What draws are made with."""
+        return Proposal(self.network, TorchFluxTable.from_table(self.table, self.network.device))
+
+    def posterior(
+        self,
+        fluxes: ArrayLike,
+        errors: ArrayLike,
+        *,
+        distance_mpc: ArrayLike,
+        draws: int = 1000,
+        certify: bool = True,
+        seed: int = 0,
+    ) -> Posterior:
+        """Posteriors of clusters given as arrays.
+
+        Parameters
+        ----------
+        fluxes, errors : array_like, shape (n_clusters, n_bands) or (n_bands,)
+            Flux densities and 1-sigma errors [mJy]; NaN where not measured.
+        distance_mpc : array_like, shape () or (n_clusters,)
+            Distances [Mpc].
+        draws : int
+            Draws a cluster.
+        certify : bool
+            Weight the draws to the exact posterior.
+        seed : int
+            Of the random numbers; a cluster's draws depend on it and on the cluster's row.
+
+        Returns
+        -------
+        Posterior
+            Clusters that cannot be inferred have NaN and a flag.
+
+        Raises
+        ------
+        UserError
+            When the shapes do not fit the model.
+        """
+        if draws < 1:
+            raise UserError(f"draws = {draws}; expected 1 or more")
+        clusters = from_arrays(fluxes, errors, distance_mpc, len(self.bands))
+        found = draw_posteriors(self.proposal, clusters, Options(draws, certify, seed))
+        table = self.summarise(_catalogue(clusters), clusters, found)
+        return Posterior(found.values, found.log_weights, table)
+
+    def summarise(
+        self, catalogue: pa.Table, clusters: Clusters, draws: Draws, least: float = 0.05
+    ) -> pa.Table:
+        """The posterior table of drawn clusters.
+
+        Parameters
+        ----------
+        catalogue : pyarrow.Table
+            Columns of `schema.catalogue_schema`.
+        clusters : Clusters
+            The same rows.
+        draws : Draws
+            Theirs.
+        least : float
+            Efficiency below which a cluster is flagged.
+
+        Returns
+        -------
+        pyarrow.Table
+            Columns of `schema.posterior_schema`.
+        """
+        columns = summary_columns(draws, self.network.boxes, self.table)
+        columns["n_bands"] = clusters.measured.sum(axis=1)
+        bits = clusters.flags | posterior_flags(draws, self.network.boxes, least)
+        return posterior_table(catalogue, columns, bits)
+
+
+def open_model(folder: str | Path, device: str | None = None) -> Model:
+    """Open a trained model.
+
+    Parameters
+    ----------
+    folder : str or Path
+        A run folder, or its model folder.
+    device : str, optional
+        A torch device; default CUDA when there is one.
+
+    Returns
+    -------
+    Model
+        Ready to infer.
+
+    Raises
+    ------
+    UserError
+        When there is no model, or its files do not agree with each other.
+    """
+    found = Path(folder)
+    inner = found / "model" if (found / "model").is_dir() else found
+    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    return Model(load_model(inner, device=chosen), FluxTable.load(inner / TABLE_FILE))
+
+
+@lru_cache(maxsize=2)
+def cached_model(folder: str, weights: str) -> tuple[Model, Proposal]:
+    """A model loaded once a process; `weights` is its checksum, so that a new one is loaded anew."""
+    model = open_model(folder)
+    if model.network.weights_sha256 != weights:
+        raise UserError(f"{folder}: the model was replaced while the job ran; run the job again")
+    return model, model.proposal
+
+
+def _catalogue(clusters: Clusters) -> pa.Table:
+    """The rows of a catalogue that has nothing but photometry."""
+    n = len(clusters.keys)
+    columns: dict[str, Any] = {
+        "galaxy": pa.array([""] * n).dictionary_encode(),
+        "survey": list(clusters.surveys),
+        "object_id": list(clusters.keys),
+        "distance_mpc": clusters.distance_mpc,
+        "class_": np.zeros(n, np.int16),
+        "flags": np.zeros(n, np.int32),
+    }
+    nan = np.full(n, np.nan)
+    wanted = schema.catalogue_schema((), schema.PUBLISHED)
+    arrays = [pa.array(columns.get(field.name, nan)).cast(field.type) for field in wanted]
+    return pa.Table.from_arrays(arrays, schema=wanted)

@@ -1,0 +1,141 @@
+"""Summaries of weighted draws: moments, quantiles, modes."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.signal import find_peaks
+
+from batchflow.schema import MAX_MODES, QUANTILES
+
+Floats = NDArray[np.float64]
+
+MODE_BANDWIDTH = 0.1
+"""Width [dex] to which the age distribution is smoothed before its modes are counted."""
+MODE_VALLEY = 0.6
+"""Two peaks are two modes when the valley between them falls below this share of the lower one."""
+MODE_WEIGHT = 0.05
+"""Least share of the posterior that counts as a mode."""
+
+
+class Modes(NamedTuple):
+    """Modes of one posterior, heaviest first."""
+
+    weights: Floats
+    """Share of the posterior in each, (n_modes,)."""
+    centres: Floats
+    """Weighted mean of each parameter in each, (n_modes, n_parameters)."""
+
+
+def weighted_moments(draws: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """Mean and standard deviation of weighted draws.
+
+    Parameters
+    ----------
+    draws, weights : ndarray, shape (n_clusters, n_draws)
+        The weights of a cluster sum to one.
+
+    Returns
+    -------
+    tuple of ndarray, shape (n_clusters,)
+        In the draws' units.
+    """
+    mean = (draws * weights).sum(1)
+    variance = (weights * (draws - mean[:, None]) ** 2).sum(1)
+    return mean, np.sqrt(variance)
+
+
+def weighted_quantiles(draws: Floats, weights: Floats, probabilities: list[float]) -> Floats:
+    """Quantiles of weighted draws.
+
+    Parameters
+    ----------
+    draws, weights : ndarray, shape (n_clusters, n_draws)
+        The weights of a cluster sum to one.
+    probabilities : list of float
+        Between 0 and 1.
+
+    Returns
+    -------
+    ndarray, shape (n_clusters, n_probabilities)
+        Linear between the mid-points of the steps of the empirical distribution.
+    """
+    order = np.argsort(draws, axis=1)
+    values = np.take_along_axis(draws, order, axis=1)
+    steps = np.take_along_axis(weights, order, axis=1)
+    middle = np.cumsum(steps, axis=1) - 0.5 * steps
+    return np.stack([np.interp(probabilities, *row) for row in zip(middle, values, strict=True)])
+
+
+def summarise(draws: Floats, weights: Floats) -> dict[str, Floats]:
+    """Mean, deviation and quantiles of one parameter.
+
+    Parameters
+    ----------
+    draws, weights : ndarray, shape (n_clusters, n_draws)
+        The weights of a cluster sum to one.
+
+    Returns
+    -------
+    dict of str to ndarray, shape (n_clusters,)
+        By column suffix: ``mean``, ``std`` and those of `schema.QUANTILES`.
+    """
+    mean, std = weighted_moments(draws, weights)
+    quantiles = weighted_quantiles(draws, weights, list(QUANTILES.values()))
+    return {"mean": mean, "std": std} | dict(zip(QUANTILES, quantiles.T, strict=True))
+
+
+def find_modes(parameters: Floats, weights: Floats, age_range: tuple[float, float]) -> Modes:
+    """Modes of a posterior along its age, the axis on which cluster posteriors fall apart.
+
+    Parameters
+    ----------
+    parameters : ndarray, shape (n_draws, n_parameters)
+        Draws; the first parameter is the log age.
+    weights : ndarray, shape (n_draws,)
+        Sum to one.
+    age_range : tuple of float
+        Range of the log age.
+
+    Returns
+    -------
+    Modes
+        At least one, at most `schema.MAX_MODES`.
+    """
+    edges = np.linspace(*age_range, 1 + max(8, round((age_range[1] - age_range[0]) / (MODE_BANDWIDTH / 4))))
+    # Draws beyond an edge of the range by rounding belong to its first or last bin.
+    cells = np.clip(np.searchsorted(edges, parameters[:, 0], side="right") - 1, 0, len(edges) - 2)
+    cuts = _valleys(_smooth(np.bincount(cells, weights, minlength=len(edges) - 1), edges))
+    label = np.searchsorted(cuts, cells)
+    share = np.bincount(label, weights, minlength=len(cuts) + 1)
+    kept = [mode for mode in np.argsort(-share, kind="stable") if share[mode] >= MODE_WEIGHT][:MAX_MODES]
+    centres = [np.average(parameters[label == mode], axis=0, weights=weights[label == mode]) for mode in kept]
+    return Modes(share[kept], np.array(centres).reshape(len(kept), parameters.shape[1]))
+
+
+def _smooth(density: Floats, edges: Floats) -> Floats:
+    """Convolve with a Gaussian of `MODE_BANDWIDTH`, reflecting at the edges of the prior."""
+    step = edges[1] - edges[0]
+    reach = int(np.ceil(3 * MODE_BANDWIDTH / step))
+    kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) * step / MODE_BANDWIDTH) ** 2)
+    padded = np.pad(density, reach, mode="symmetric")
+    return np.convolve(padded, kernel / kernel.sum(), mode="valid")
+
+
+def _valleys(density: Floats) -> NDArray[np.int64]:
+    """Cells at the bottom of the valleys that part two peaks."""
+    framed = np.concatenate([[0.0], density, [0.0]])
+    peaks, _ = find_peaks(framed)
+    peaks = peaks - 1
+    cuts: list[int] = []
+    last = peaks[0] if len(peaks) else 0
+    for peak in peaks[1:]:
+        bottom = last + int(np.argmin(density[last : peak + 1]))
+        if density[bottom] < MODE_VALLEY * min(density[last], density[peak]):
+            cuts.append(bottom)
+            last = peak
+        elif density[peak] > density[last]:
+            last = peak
+    return np.array(cuts, dtype=np.int64)

@@ -1,0 +1,154 @@
+"""Draws turned into the posterior table and the draws table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from batchflow import schema
+from batchflow.infer.draw import Draws
+from batchflow.infer.summary import Modes, find_modes, summarise, weighted_quantiles
+from batchflow.physics.table import FluxTable
+from batchflow.schema import Flag
+
+Floats = NDArray[np.float64]
+Boxes = dict[str, tuple[float, float]]
+
+EDGE_WIDTH, EDGE_SHARE = 0.01, 0.05
+"""A posterior touches the prior's edge when this share of it lies within this share of the range."""
+POOR_FIT = 0.001
+"""Posterior predictive p-value below which no model fits."""
+
+
+def summary_columns(draws: Draws, boxes: Boxes, table: FluxTable) -> dict[str, Any]:
+    """Columns of the posterior table that come from the draws.
+
+    Parameters
+    ----------
+    draws : Draws
+        Of n_clusters clusters.
+    boxes : dict of str to (float, float)
+        Prior range of each parameter.
+    table : FluxTable
+        For the surviving mass.
+
+    Returns
+    -------
+    dict
+        Column name to array or list of n_clusters values; NaN where a cluster was not inferred.
+    """
+    weights = draws.weights
+    columns: dict[str, Any] = {}
+    best = _best_draw(draws)
+    for name, values in draws.values.items():
+        found = summarise(values, weights)
+        found["map"] = values[np.arange(len(values)), best]
+        columns |= {f"{name}_{suffix}": column for suffix, column in found.items()}
+    columns |= _current_mass(draws, table)
+    columns |= _mode_columns(draws, boxes["log_age"])
+    columns |= {"efficiency": draws.efficiency, "log_evidence": draws.log_evidence}
+    columns |= {"ppc_chi2": draws.chi2[np.arange(len(best)), best], "ppc_pvalue": draws.pvalue}
+    return columns
+
+
+def posterior_flags(draws: Draws, boxes: Boxes, min_efficiency: float) -> NDArray[np.int32]:
+    """Flags that the posteriors call for, (n_clusters,)."""
+    with np.errstate(invalid="ignore"):
+        low = Flag.LOW_EFFICIENCY * (draws.efficiency < min_efficiency)
+        poor = Flag.POOR_FIT * (draws.pvalue < POOR_FIT)
+    edge = Flag.PRIOR_EDGE * _touches_edge(draws, boxes)
+    # Certified draws none of which has any weight: the network lost this cluster, and says so.
+    certified = np.isfinite(draws.efficiency).any()
+    inferred = np.isfinite(draws.log_weights).any(axis=1)
+    lost = Flag.LOW_EFFICIENCY * (certified & inferred & ~np.isfinite(draws.efficiency))
+    flags: NDArray[np.int32] = (low | poor | edge | lost).astype(np.int32)
+    return flags
+
+
+def posterior_table(catalogue: pa.Table, columns: dict[str, Any], bits: NDArray[np.int32]) -> pa.Table:
+    """The posterior table of a catalogue part.
+
+    Parameters
+    ----------
+    catalogue : pyarrow.Table
+        Columns of `schema.catalogue_schema`; n_clusters rows.
+    columns : dict
+        From `summary_columns`, and ``n_bands``.
+    bits : ndarray, shape (n_clusters,)
+        Flags to add to the catalogue's.
+
+    Returns
+    -------
+    pyarrow.Table
+        Columns of `schema.posterior_schema`, rows in the catalogue's order.
+    """
+    parameters = [name for name in schema.PARAMETER_UNITS if f"{name}_mean" in columns]
+    wanted = schema.posterior_schema(parameters)
+    flags = np.asarray(catalogue["flags"].to_numpy()) | bits
+    known = columns | {"flags": flags}
+    arrays = [_array(known.get(field.name), catalogue, field) for field in wanted]
+    return pa.Table.from_arrays(arrays, schema=wanted)
+
+
+def draws_table(catalogue: pa.Table, draws: Draws) -> pa.Table:
+    """The draws table of a catalogue part: lists of float32, empty where a cluster was not inferred."""
+    lists = {**draws.values, "log_weight": draws.log_weights}
+    inferred = np.isfinite(draws.log_density).any(axis=1) | np.isfinite(draws.efficiency)
+    columns = [catalogue["galaxy"], catalogue["object_id"]]
+    columns += [_list_array(values, inferred) for values in lists.values()]
+    return pa.Table.from_arrays(columns, schema=schema.draws_schema(list(draws.values)))
+
+
+def _array(values: Any, catalogue: pa.Table, field: pa.Field) -> Any:
+    if values is None:
+        return catalogue[field.name].cast(field.type)
+    return values.cast(field.type) if isinstance(values, pa.Array) else pa.array(values, field.type)
+
+
+def _list_array(values: Floats, inferred: NDArray[np.bool_]) -> pa.ListArray:
+    lengths = np.where(inferred, values.shape[1], 0)
+    offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int32)
+    return pa.ListArray.from_arrays(offsets, pa.array(values[inferred].reshape(-1).astype(np.float32)))
+
+
+def _best_draw(draws: Draws) -> NDArray[np.int64]:
+    """Index of each cluster's draw of highest posterior density."""
+    found: NDArray[np.int64] = np.argmax(np.nan_to_num(draws.log_density, nan=-np.inf), axis=1)
+    return found
+
+
+def _current_mass(draws: Draws, table: FluxTable) -> dict[str, Floats]:
+    surviving = np.full(draws.log_weights.shape, np.nan)
+    inferred = np.isfinite(draws.values["log_age"])
+    surviving[inferred] = np.log10(table.surviving(draws.values["log_age"][inferred]))
+    quantiles = weighted_quantiles(draws.values["log_mass"] + surviving, draws.weights, [0.16, 0.5, 0.84])
+    names = ("q16", "q50", "q84")
+    return {f"log_mass_current_{name}": column for name, column in zip(names, quantiles.T, strict=True)}
+
+
+def _mode_columns(draws: Draws, age_range: tuple[float, float]) -> dict[str, list[Any]]:
+    names = ["log_age", *(name for name in draws.values if name != "log_age")]
+    stacked = np.stack([draws.values[name] for name in names], axis=-1)
+    found = [_modes(*pair, age_range) for pair in zip(stacked, draws.weights, strict=True)]
+    columns: dict[str, list[Any]] = {"n_modes": [modes and len(modes.weights) for modes in found]}
+    columns["mode_weight"] = [modes and modes.weights for modes in found]
+    for i, name in enumerate(names):
+        columns[f"mode_{name}"] = [modes and modes.centres[:, i] for modes in found]
+    return columns
+
+
+def _modes(parameters: Floats, weights: Floats, age_range: tuple[float, float]) -> Modes | None:
+    return find_modes(parameters, weights, age_range) if np.isfinite(parameters).all() else None
+
+
+def _touches_edge(draws: Draws, boxes: Boxes) -> NDArray[np.bool_]:
+    touched = np.zeros(len(draws.log_weights), dtype=bool)
+    for name, values in draws.values.items():
+        low, high = boxes[name]
+        margin = EDGE_WIDTH * (high - low)
+        for outer in (values < low + margin, values > high - margin):
+            touched |= (draws.weights * outer).sum(1) > EDGE_SHARE
+    return touched

@@ -1,0 +1,1 @@
+"""Mock clusters: prior, noise, shards."""

@@ -1,0 +1,180 @@
+"""The noise model: one object that draws noise in training and evaluates its likelihood after.
+
+A band's flux F is measured with a variance that follows the TRUE flux f,
+
+    var(f) = A + P f + K f^2,   A = (xi s)^2,  P = xi^2 a,  K = k^2 + systematic^2,
+
+with the survey's depth `s`, photon term `a` and fractional error `k`, and `xi` an object's own
+factor on its depth (crowding, background): log10 xi has the survey's scatter and is independent
+of the cluster's parameters. The error that the catalogue reports follows the NOISY flux,
+
+    e^2 = xi^2 (s^2 + a F) + k^2 F^2   (F above zero; (xi s)^2 below),
+
+so it tells nothing of f that F does not tell, and xi can be had back from (F, e) without loss:
+the likelihood of F given f is then exactly Gaussian with the variance above.
+
+Everything here is arithmetic that NumPy arrays and torch tensors share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+SMALLEST_SHARE = 1e-4
+"""Least share of a reported variance that is taken to be random, not fractional."""
+
+
+class NoiseTerms(NamedTuple):
+    """Coefficients of the variance in the true flux; arrays or tensors (n_clusters, n_bands)."""
+
+    background: Any
+    """A [mJy^2]."""
+    photon: Any
+    """P [mJy]."""
+    fractional: Any
+    """K [1]."""
+
+    def variance(self, flux: Any) -> Any:
+        """Variance [mJy^2] of a measurement whose true flux density is `flux` [mJy] >= 0."""
+        return self.background + (self.photon + self.fractional * flux) * flux
+
+
+@dataclass(frozen=True)
+class NoiseModel:
+    """Noise of each survey in each band.
+
+    A *survey* is one field or catalogue of the job: its depth and its bands are its own.
+    Arrays have shape (n_surveys, n_bands); a band that a survey lacks is NaN.
+    """
+
+    bands: tuple[str, ...]
+    surveys: tuple[str, ...]
+    depth: Floats
+    """s, median 1-sigma error of a source without flux [mJy]."""
+    photon: Floats
+    """a, photon noise: variance per flux [mJy]."""
+    fractional: Floats
+    """k, fractional error that the catalogue reports for bright sources."""
+    scatter: Floats
+    """Standard deviation of log10 xi [dex]."""
+    correlation: Floats
+    """Correlation of log10 xi between bands, shape (n_surveys,)."""
+    brightness: Floats
+    """Range of log10 of the largest depth-normalised true flux max(f / s) to train on,
+    shape (n_surveys, 2)."""
+    systematic: float
+    """Fractional error added in quadrature that no catalogue reports (zero points, models)."""
+    limit_fraction: Floats
+    """Share of undetected bands given as upper limits, shape (n_surveys,)."""
+    scatter_shape: str = "normal"
+    """Distribution of log10 xi: "normal" or "uniform"."""
+
+    def select(self, survey: Any) -> SurveyNoise:
+        """Noise of the survey of each row.
+
+        Parameters
+        ----------
+        survey : int array, shape (n_clusters,)
+            Index into `surveys`.
+
+        Returns
+        -------
+        SurveyNoise
+            Arrays of shape (n_clusters, n_bands).
+        """
+        return SurveyNoise(self.depth[survey], self.photon[survey], self.fractional[survey], self.systematic)
+
+    def measured(self) -> NDArray[np.bool_]:
+        """Which bands each survey has, shape (n_surveys, n_bands)."""
+        return np.isfinite(self.depth)
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form; NaN (a band the survey lacks) becomes None."""
+        return {name: _plain(value) for name, value in vars(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> NoiseModel:
+        """Inverse of `to_dict`."""
+        arrays = ("depth", "photon", "fractional", "scatter", "correlation", "brightness", "limit_fraction")
+        found = dict(values)
+        found.update({name: np.array(values[name], dtype=np.float64) for name in arrays})
+        return cls(**found | {"bands": tuple(values["bands"]), "surveys": tuple(values["surveys"])})
+
+    def index(self, surveys: Sequence[str]) -> NDArray[np.int64]:
+        """Index of each named survey; -1 for one that the model does not know."""
+        known = {name: i for i, name in enumerate(self.surveys)}
+        return np.array([known.get(name, -1) for name in surveys], dtype=np.int64)
+
+
+class SurveyNoise(NamedTuple):
+    """Noise of each row's survey; arrays or tensors of shape (n_clusters, n_bands)."""
+
+    depth: Any
+    photon: Any
+    fractional: Any
+    systematic: float
+
+    def terms_from_factor(self, factor: Any) -> NoiseTerms:
+        """Variance coefficients of objects whose depth is `factor` (xi) times the survey's."""
+        return NoiseTerms(
+            (factor * self.depth) ** 2,
+            factor**2 * self.photon,
+            self.fractional**2 + self.systematic**2,
+        )
+
+    def terms(self, flux: Any, error: Any) -> NoiseTerms:
+        """Variance coefficients recovered from what the catalogue reports.
+
+        Parameters
+        ----------
+        flux, error : arrays, shape (n_clusters, n_bands)
+            Reported flux density and error [mJy].
+
+        Returns
+        -------
+        NoiseTerms
+            Exact where the error follows the model; elsewhere at least `SMALLEST_SHARE` of
+            the reported variance is taken as random.
+        """
+        positive = flux.clip(min=0)
+        random = error**2 - (self.fractional * positive) ** 2
+        least = SMALLEST_SHARE * error**2
+        random = least + (random - least).clip(min=0)
+        factor = (random / (self.depth**2 + self.photon * positive)) ** 0.5
+        return self.terms_from_factor(factor)
+
+    def reported_error(self, flux: Any, factor: Any) -> Any:
+        """Error [mJy] that the catalogue would report for a noisy flux density [mJy]."""
+        positive = flux.clip(min=0)
+        random = factor**2 * (self.depth**2 + self.photon * positive)
+        return (random + (self.fractional * positive) ** 2) ** 0.5
+
+
+def plain_terms(error: Any, systematic: float) -> NoiseTerms:
+    """Variance coefficients when nothing is known but the errors: all background.
+
+    Parameters
+    ----------
+    error : array, shape (n_clusters, n_bands)
+        Reported errors [mJy].
+    systematic : float
+        Fractional error to add in quadrature.
+
+    Returns
+    -------
+    NoiseTerms
+        A = error^2, P = 0, K = systematic^2.
+    """
+    return NoiseTerms(error**2, 0.0 * error, 0.0 * error + systematic**2)
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray):
+        return np.where(np.isfinite(value), value, None).tolist()
+    return list(value) if isinstance(value, tuple) else value

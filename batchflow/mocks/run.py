@@ -1,0 +1,54 @@
+"""The stage `mocks`: shards of mock clusters, made by the CPU workers."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+from batchflow.cluster import CPU, Pool, require, run_units
+from batchflow.mocks.make import make_shard
+from batchflow.mocks.plan import plan_mocks
+from batchflow.monitor import count_units
+from batchflow.paths import remove
+from batchflow.pipeline import Session, StageReport
+from batchflow.plan import Plan, Unit, apply_mode
+
+
+def mocks_stage(session: Session) -> StageReport:
+    """Make the shards that are left.
+
+    Parameters
+    ----------
+    session : Session
+        The job at work.
+
+    Returns
+    -------
+    StageReport
+        With `mocks_per_second` where any were made.
+    """
+    run = session.run
+    plan = apply_mode(plan_mocks(session.job, run), session.mode, lambda: remove(run.mocks))
+    report = StageReport("mocks", len(plan.wanted))
+    if plan.complete:
+        return report
+    client, cluster = session.client, session.job.cluster
+    require(client, CPU, cluster.wait_minutes)
+    start = time.perf_counter()
+    units = [_with_arguments(unit, plan) for unit in plan.left]
+    with count_units("mocks", plan) as on_done:
+        report.failures = run_units(client, make_shard, units, Pool(CPU, cluster.in_flight), on_done)
+    report.made = len(plan.left) - len(report.failures)
+    rows = sum(unit.rows for unit in plan.left)
+    report.figures["mocks_per_second"] = rows / (time.perf_counter() - start)
+    return report
+
+
+def _with_arguments(unit: Unit, plan: Plan) -> Unit:
+    arguments = {
+        "path": str(unit.paths[0]),
+        "unit": {**unit.arguments, "rows": unit.rows},
+        "settings": dict(plan.settings),
+        "footer": plan.footer(unit),
+    }
+    return replace(unit, arguments=arguments)

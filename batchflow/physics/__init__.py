@@ -1,0 +1,1 @@
+"""From parameters to fluxes: spectra, dust, bands, engines."""

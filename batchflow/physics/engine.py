@@ -1,0 +1,100 @@
+"""Engines: what turns parameters into fluxes. `open_engine` finds the one that the settings name."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import ValidationError
+
+from batchflow.config import ModelSettings
+from batchflow.errors import UserError, nearest
+from batchflow.physics.embedded import EmbeddedEngine
+from batchflow.physics.table import FluxTable
+
+Floats = NDArray[np.float64]
+
+
+class Engine(Protocol):
+    """What every engine can do."""
+
+    @property
+    def bands(self) -> tuple[str, ...]:
+        """Names of the bands, in the order of the fluxes' columns."""
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of the parameters that `fluxes` needs."""
+
+    @property
+    def limits(self) -> dict[str, tuple[float, float]]:
+        """Range of each parameter, in its unit."""
+
+    def fluxes(self, parameters: Mapping[str, ArrayLike]) -> Floats:
+        """Flux densities [mJy] at 10 pc for 1 Msun formed, shape (n, n_bands)."""
+
+    def table(self) -> FluxTable:
+        """The fluxes over the whole range of the parameters."""
+
+    def describe(self) -> dict[str, Any]:
+        """What the fluxes are made from; JSON-able."""
+
+
+def _embedded(settings: ModelSettings) -> Engine:
+    return EmbeddedEngine(settings.bands, settings.metallicity, settings.extinction, settings.rv)
+
+
+ENGINES: dict[str, Callable[[ModelSettings], Engine]] = {"embedded": _embedded}
+"""What opens each engine, by the name in ``[model] engine``."""
+
+
+def open_engine(settings: Mapping[str, Any] | ModelSettings) -> Engine:
+    """Open the engine that the settings name.
+
+    Parameters
+    ----------
+    settings : mapping or ModelSettings
+        The keys of ``[model]``, for example ``{"bands": ["wfc3_f555w"], "metallicity": 0.02}``.
+
+    Returns
+    -------
+    Engine
+        One and the same for equal settings: do not change it.
+
+    Raises
+    ------
+    UserError
+        When a key is unknown or a value is wrong; the message names both.
+
+    Examples
+    --------
+    >>> engine = open_engine({"bands": ["wfc3_f555w", "wfc3_f814w"]})
+    >>> engine.fluxes({"log_age": [6.5, 8.0], "ebv": 0.1}).shape
+    (2, 2)
+    """
+    return _opened(settings if isinstance(settings, ModelSettings) else _validated(settings))
+
+
+@lru_cache(maxsize=8)
+def _opened(settings: ModelSettings) -> Engine:
+    return ENGINES[settings.engine](settings)
+
+
+def _validated(settings: Mapping[str, Any]) -> ModelSettings:
+    try:
+        return ModelSettings.model_validate(dict(settings))
+    except ValidationError as error:
+        raise UserError("; ".join(_explain(dict(item)) for item in error.errors())) from None
+
+
+def _explain(item: dict[str, Any]) -> str:
+    """One error of pydantic as key, value and expectation."""
+    key = ".".join(map(str, item["loc"]))
+    if item["type"] == "extra_forbidden":
+        return f"unknown key {key}; {nearest(key, ModelSettings.model_fields)}"
+    if item["type"] == "missing":
+        return f"{key} is missing; expected {ModelSettings.model_fields[key].description}"
+    return f"{key} = {item['input']!r}: {str(item['msg']).removeprefix('Value error, ')}"

@@ -1,0 +1,203 @@
+"""From a job to finished stages: lock, plan, cluster, figures."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import logging
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import tomli_w
+
+from batchflow import stages
+from batchflow.catalogue.partition import Part
+from batchflow.config import Job
+from batchflow.errors import UserError
+from batchflow.monitor import CONSOLE
+from batchflow.paths import RunFolder
+from batchflow.plan import Mode
+from batchflow.shards import write_json, write_text
+
+LOG = logging.getLogger("batchflow")
+
+
+@dataclass
+class StageReport:
+    """What a stage did."""
+
+    stage: str
+    wanted: int
+    made: int = 0
+    failures: list[tuple[str, str]] = field(default_factory=list)
+    """Unit and reason."""
+    seconds: float = 0.0
+    figures: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class Session:
+    """A job at work: its run folder, and a Dask client made when first needed."""
+
+    job: Job
+    run: RunFolder
+    mode: Mode
+    stack: ExitStack
+
+    @cached_property
+    def client(self) -> Any:
+        """The Dask client; the dashboard's address is printed when it is made."""
+        from batchflow.cluster import connect
+
+        client = self.stack.enter_context(connect(self.job.cluster, self.run.root / "scratch"))
+        CONSOLE.print(f"dashboard {client.dashboard_link}")
+        return client
+
+    @cached_property
+    def parts(self) -> list[Part]:
+        """The normalised catalogue, made when first needed."""
+        from batchflow.catalogue.ingest import ensure_catalogue
+
+        return ensure_catalogue(self.job, self.run, self.mode)
+
+    def memory(self) -> dict[str, float]:
+        """Peak memory of each process so far [MiB]; empty when no cluster was needed."""
+        from batchflow.cluster import peak_memory
+
+        return peak_memory(self.client) if "client" in self.__dict__ else {}
+
+
+Stage = Callable[[Session], StageReport]
+
+
+@contextmanager
+def open_session(job: Job, mode: Mode) -> Iterator[Session]:
+    """Take hold of a job's run folder.
+
+    Parameters
+    ----------
+    job : Job
+        The job.
+    mode : {"resume", "restart", "refuse"}
+        What to do with what is there.
+
+    Yields
+    ------
+    Session
+        Nobody else works in the folder as long as the block runs.
+
+    Raises
+    ------
+    UserError
+        When the folder cannot be made, or somebody works in it.
+    """
+    run = RunFolder(job.output.resolve())
+    try:
+        run.logs.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"output = {str(job.output)!r}: cannot make {run.logs}: {error.strerror}") from error
+    with _lock(run.root), _log_file(run.logs), ExitStack() as stack:
+        write_text(run.job, tomli_w.dumps(stages.resolved(job)))
+        # The last to be called: the workers must have gone before their scratch folder goes.
+        stack.callback(shutil.rmtree, run.root / "scratch", ignore_errors=True)
+        yield Session(job, run, mode, stack)
+
+
+def run_stages(job: Job, names: Sequence[str], mode: Mode) -> list[StageReport]:
+    """Run stages of a job in order.
+
+    Parameters
+    ----------
+    job : Job
+        The job.
+    names : sequence of str
+        Of `config.STAGES`.
+    mode : {"resume", "restart", "refuse"}
+        What to do with what is there.
+
+    Returns
+    -------
+    list of StageReport
+        One a stage; a stage that left units behind ends the list.
+    """
+    reports: list[StageReport] = []
+    CONSOLE.print(f"run folder {job.output.resolve()}")
+    with open_session(job, mode) as session:
+        for name in names:
+            reports.append(_timed(name, stage_function(name), session))
+            if reports[-1].failures:
+                break
+    return reports
+
+
+def stage_function(name: str) -> Stage:
+    """The stage of a name: ``<name>_stage`` in ``batchflow.<name>.run``, imported only when wanted."""
+    function: Stage = getattr(import_module(f"batchflow.{name}.run"), f"{name}_stage")
+    return function
+
+
+def _timed(name: str, stage: Stage, session: Session) -> StageReport:
+    LOG.info("%s begins", name)
+    start = time.perf_counter()
+    report = stage(session)
+    report.seconds = time.perf_counter() - start
+    report.figures["peak_memory_mib"] = session.memory()
+    _record(session.run.logs / "stages.json", report)
+    left = f", {len(report.failures)} failed" if report.failures else ""
+    line = f"{name}: {report.made} of {report.wanted} units made{left} in {report.seconds:.1f} s"
+    CONSOLE.print(f"[bold]{line}[/bold]" + "".join(f"; {text}" for text in _shown(report.figures)))
+    LOG.info("%s; %s", line, report.figures)
+    for unit, reason in report.failures:
+        LOG.error("%s %s failed: %s", name, unit, reason)
+    return report
+
+
+def _shown(figures: dict[str, Any]) -> list[str]:
+    plain = {key: value for key, value in figures.items() if isinstance(value, int | float | str)}
+    return [
+        f"{key} {value:,.4g}" if isinstance(value, float) else f"{key} {value}"
+        for key, value in plain.items()
+    ]
+
+
+def _record(path: Path, report: StageReport) -> None:
+    """Keep the last figures of every stage that did something, for the report."""
+    known: dict[str, Any] = {}
+    with contextlib.suppress(OSError, ValueError):
+        known = json.loads(path.read_text(encoding="utf-8"))
+    if report.made or report.stage not in known:
+        known[report.stage] = {"seconds": report.seconds, "made": report.made, **report.figures}
+        write_json(path, known)
+
+
+@contextmanager
+def _lock(root: Path) -> Iterator[None]:
+    with (root / ".lock").open("a") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise UserError(
+                f"{root} is in use by another batchflow; wait for it, or choose another output"
+            ) from None
+        yield
+
+
+@contextmanager
+def _log_file(folder: Path) -> Iterator[None]:
+    handler = logging.FileHandler(folder / "batchflow.log", encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    LOG.addHandler(handler)
+    LOG.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        LOG.removeHandler(handler)
+        handler.close()

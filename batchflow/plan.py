@@ -1,0 +1,199 @@
+"""What is wanted, what is there, what is left: pure, so that it can be printed before anything runs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from batchflow.errors import UserError
+from batchflow.shards import read_footer
+
+Mode = Literal["resume", "restart", "refuse"]
+
+
+def fingerprint(settings: Mapping[str, Any]) -> str:
+    """A short digest of settings.
+
+    Parameters
+    ----------
+    settings : mapping
+        JSON-able.
+
+    Returns
+    -------
+    str
+        Sixteen hexadecimal digits.
+    """
+    text = json.dumps(settings, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def flatten(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings as ``section.key``: value.
+
+    Parameters
+    ----------
+    settings : mapping
+        Nested mappings; lists stay as they are.
+    prefix : str
+        Put before every key.
+
+    Returns
+    -------
+    dict
+        One level deep.
+    """
+    flat: dict[str, Any] = {}
+    for key, value in settings.items():
+        if isinstance(value, Mapping):
+            flat.update(flatten(value, f"{prefix}{key}."))
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat
+
+
+@dataclass(frozen=True)
+class Unit:
+    """A piece of work: one file, or one each in several tables, named by what it is."""
+
+    key: str
+    """What it is, for messages: ``shard-00003``, ``NGC0628/part-00000``."""
+    paths: tuple[Path, ...]
+    """The files that the unit leaves behind."""
+    rows: int | None = None
+    """Rows that each file must have; None when that is not known beforehand."""
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    """Small values for the worker, by the names of its function's arguments."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The units of a stage and which of them are there."""
+
+    stage: str
+    settings: Mapping[str, Any]
+    wanted: tuple[Unit, ...]
+    present: frozenset[str]
+
+    @property
+    def left(self) -> tuple[Unit, ...]:
+        """Units still to be made, in order."""
+        return tuple(unit for unit in self.wanted if unit.key not in self.present)
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is left."""
+        return not self.left
+
+    def footer(self, unit: Unit) -> dict[str, Any]:
+        """Provenance for the files of a unit."""
+        return {
+            "stage": self.stage,
+            "unit": unit.key,
+            "fingerprint": fingerprint(self.settings),
+            "settings": flatten(self.settings),
+        }
+
+
+def make_plan(stage: str, settings: Mapping[str, Any], wanted: Iterable[Unit]) -> Plan:
+    """See which units are there.
+
+    Parameters
+    ----------
+    stage : str
+        Name of the stage.
+    settings : mapping
+        The settings that matter to it.
+    wanted : iterable of Unit
+        All its units.
+
+    Returns
+    -------
+    Plan
+        A unit whose file is absent, truncated or of another length is left to be made.
+
+    Raises
+    ------
+    UserError
+        When a file was made with other settings: the message names them.
+    """
+    units = tuple(wanted)
+    present = frozenset(unit.key for unit in units if _is_present(unit, stage, settings))
+    return Plan(stage, settings, units, present)
+
+
+def apply_mode(plan: Plan, mode: Mode, clear: Callable[[], None]) -> Plan:
+    """Obey `--mode`.
+
+    Parameters
+    ----------
+    plan : Plan
+        As found on disk.
+    mode : {"resume", "restart", "refuse"}
+        Go on; begin anew; or refuse when anything is there.
+    clear : callable
+        Removes what the stage left behind.
+
+    Returns
+    -------
+    Plan
+        With nothing present after "restart".
+
+    Raises
+    ------
+    UserError
+        In mode "refuse" when anything is there.
+    """
+    if mode == "refuse" and plan.present:
+        raise UserError(
+            f"{plan.stage}: {len(plan.present)} of {len(plan.wanted)} units are there already; "
+            "use --mode resume to go on or --mode restart to begin anew"
+        )
+    if mode == "restart":
+        clear()
+        return Plan(plan.stage, plan.settings, plan.wanted, frozenset())
+    return plan
+
+
+def _is_present(unit: Unit, stage: str, settings: Mapping[str, Any]) -> bool:
+    footers = [read_footer(path) for path in unit.paths]
+    found = [item for item in footers if item is not None]
+    for path, (footer, _) in zip(unit.paths, found, strict=False):
+        check_settings(path, footer.get("settings", {}), settings, stage)
+    return len(found) == len(unit.paths) and all(
+        unit.rows in (None, rows) and footer.get("unit") == unit.key for footer, rows in found
+    )
+
+
+def check_settings(path: Path, found: Mapping[str, Any], settings: Mapping[str, Any], stage: str) -> None:
+    """Compare the settings in a footer with the job's.
+
+    Parameters
+    ----------
+    path : Path
+        The file, for the message.
+    found : mapping
+        Flat settings from its footer.
+    settings : mapping
+        The job's, nested.
+    stage : str
+        Name of the stage.
+
+    Raises
+    ------
+    UserError
+        Naming each setting that differs, with both values.
+    """
+    wanted = json.loads(json.dumps(flatten(settings)))
+    differing = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
+    if differing:
+        lines = [f"{key}: {found.get(key)!r} there, {wanted.get(key)!r} in the job" for key in differing[:8]]
+        raise UserError(
+            f"{path} was made with other settings:\n  "
+            + "\n  ".join(lines)
+            + f"\nuse --mode restart to make the stage {stage} anew, or another output folder"
+        )

@@ -1,0 +1,1 @@
+"""Questions to the results of a run."""

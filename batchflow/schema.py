@@ -1,0 +1,181 @@
+"""Column names, units and flags: what every file of a run is made of.
+
+Shapes named once: ``n_clusters`` (rows), ``n_bands``, ``n_parameters``, ``n_draws``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from enum import IntFlag
+
+import pyarrow as pa
+
+PARAMETER_UNITS = {"log_age": "dex(yr)", "log_mass": "dex(solMass)", "ebv": "mag"}
+"""Unit of each parameter, in the notation of astropy.units. `log_mass` is mass FORMED."""
+
+QUANTILES = {"q02": 0.025, "q16": 0.16, "q50": 0.50, "q84": 0.84, "q97": 0.975}
+"""Column suffix and probability of each stored quantile: the median, the central 68 % and 95 %."""
+
+MAX_MODES = 4
+"""Modes listed for each cluster at most; `n_modes` counts all."""
+
+LIMIT_SIGMA = 3.0
+"""An upper limit is quoted at this many standard deviations where a catalogue does not say."""
+
+
+class Flag(IntFlag):
+    """What a reader should know of a row; bits of the column `flags`."""
+
+    MISSING_BAND = 1
+    """At least one band of this survey was not measured."""
+    UPPER_LIMIT = 2
+    """At least one band is an upper limit."""
+    BAD_ERROR = 4
+    """A band was set aside: its flux has no finite, positive error."""
+    NEGATIVE_FLUX = 8
+    """A measured flux is negative; it is used as it stands."""
+    DUPLICATE_ID = 16
+    """Another row of the same galaxy has the same id."""
+    NO_BAND = 32
+    """No usable band: not inferred."""
+    NO_DISTANCE = 64
+    """No finite, positive distance: not inferred."""
+    PRIOR_EDGE = 128
+    """More than 5 % of the posterior lies in the outer 1 % of a parameter's prior range."""
+    LOW_EFFICIENCY = 256
+    """Importance sampling kept fewer effective draws than asked for: see `efficiency`."""
+    OUTSIDE_TRAINING = 512
+    """Signal-to-noise or errors outside what the network was trained on."""
+    NOT_INFERRED = 1024
+    """No posterior: the summary columns are NaN; another flag says why."""
+    POOR_FIT = 2048
+    """No model fits: posterior predictive p-value below 0.001."""
+
+
+GALAXY_TYPE = pa.dictionary(pa.int32(), pa.string())
+"""Dictionary-encoded, as every reader makes the hive partition: so file and folder agree."""
+
+UNUSABLE = Flag.NO_BAND | Flag.NO_DISTANCE
+
+
+def flux_column(band: str) -> str:
+    """Name of the column holding a band's flux density [mJy]."""
+    return f"flux_{band}"
+
+
+def error_column(band: str) -> str:
+    """Name of the column holding the 1-sigma error of a band's flux density [mJy]."""
+    return f"error_{band}"
+
+
+def limit_column(band: str) -> str:
+    """Name of the column telling whether the band's flux is an upper limit."""
+    return f"limit_{band}"
+
+
+def unit_of(column: str) -> str:
+    """Unit of a column, in the notation of astropy.units; empty when it has none.
+
+    Parameters
+    ----------
+    column : str
+        A column name of this schema.
+
+    Returns
+    -------
+    str
+        The unit.
+    """
+    if column.startswith(("flux_", "error_")):
+        return "mJy"
+    stem = column.removeprefix("published_").replace("log_mass_current", "log_mass")
+    for parameter, unit in PARAMETER_UNITS.items():
+        if stem == parameter or stem.startswith(f"{parameter}_"):
+            return unit
+    return {"ra": "deg", "dec": "deg", "distance_mpc": "Mpc"}.get(column, "")
+
+
+def field(name: str, type_: pa.DataType) -> pa.Field:
+    """An Arrow field that carries its unit in the metadata."""
+    unit = unit_of(name)
+    return pa.field(name, type_, metadata={"unit": unit} if unit else None)
+
+
+def mocks_schema(parameters: Sequence[str], bands: Sequence[str]) -> pa.Schema:
+    """Columns of a mock shard: parameters, then noise-free fluxes at 10 pc for the row's mass."""
+    names = [*parameters, *map(flux_column, bands)]
+    return pa.schema([field(name, pa.float32()) for name in names])
+
+
+def catalogue_schema(bands: Sequence[str], published: Iterable[str] = ()) -> pa.Schema:
+    """Columns of a normalised catalogue partition.
+
+    Parameters
+    ----------
+    bands : sequence of str
+        All bands of the job; one that a survey lacks is NaN throughout.
+    published : iterable of str
+        Names of published quantities, without the prefix ``published_``.
+
+    Returns
+    -------
+    pyarrow.Schema
+        The columns; `flags` holds bits of `Flag`, `class_` the visual class (0 unknown).
+    """
+    fields = [
+        field("galaxy", GALAXY_TYPE),
+        field("survey", pa.string()),
+        field("object_id", pa.string()),
+        field("ra", pa.float64()),
+        field("dec", pa.float64()),
+        field("distance_mpc", pa.float64()),
+        field("class_", pa.int16()),
+        field("flags", pa.int32()),
+    ]
+    fields += [field(flux_column(band), pa.float64()) for band in bands]
+    fields += [field(error_column(band), pa.float64()) for band in bands]
+    fields += [field(limit_column(band), pa.bool_()) for band in bands]
+    fields += [field(f"published_{name}", pa.float64()) for name in published]
+    return pa.schema(fields)
+
+
+PUBLISHED = ("log_age", "log_mass", "ebv")
+"""Published quantities that every catalogue partition has a (possibly NaN) column for."""
+
+
+def summary_names(parameter: str) -> list[str]:
+    """Names of a parameter's summary columns, in order."""
+    return [f"{parameter}_{suffix}" for suffix in ("mean", "std", *QUANTILES, "map")]
+
+
+def posterior_schema(parameters: Sequence[str]) -> pa.Schema:
+    """Columns of the posterior table: one row a cluster."""
+    fields = [
+        field("galaxy", GALAXY_TYPE),
+        field("survey", pa.string()),
+        field("object_id", pa.string()),
+        field("ra", pa.float64()),
+        field("dec", pa.float64()),
+        field("distance_mpc", pa.float64()),
+        field("class_", pa.int16()),
+        field("n_bands", pa.int16()),
+    ]
+    for parameter in parameters:
+        fields += [field(name, pa.float32()) for name in summary_names(parameter)]
+    fields += [field(f"log_mass_current_{q}", pa.float32()) for q in ("q16", "q50", "q84")]
+    fields.append(field("n_modes", pa.int16()))
+    fields.append(field("mode_weight", pa.list_(pa.float32())))
+    fields += [field(f"mode_{parameter}", pa.list_(pa.float32())) for parameter in parameters]
+    names = ("efficiency", "log_evidence", "ppc_chi2", "ppc_pvalue")
+    fields += [field(name, pa.float32()) for name in names]
+    fields.append(field("flags", pa.int32()))
+    fields += [field(f"published_{name}", pa.float64()) for name in PUBLISHED]
+    return pa.schema(fields)
+
+
+def draws_schema(parameters: Sequence[str]) -> pa.Schema:
+    """Columns of the draws table: one row a cluster, lists of draws."""
+    fields = [field("galaxy", GALAXY_TYPE), field("object_id", pa.string())]
+    fields += [field(parameter, pa.list_(pa.float32())) for parameter in parameters]
+    fields.append(field("log_weight", pa.list_(pa.float32())))
+    return pa.schema(fields)

@@ -1,0 +1,117 @@
+"""One Parquet file, whole or absent, with its provenance in the footer."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batchflow.errors import UserError
+
+FOOTER_KEY = b"batchflow"
+
+
+def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
+    """Make a file appear under its name only when it is complete and on disk.
+
+    Parameters
+    ----------
+    path : Path
+        The final name; its folder is made when absent.
+    write : callable
+        Writes the file under the temporary sibling name that it is given.
+
+    Raises
+    ------
+    UserError
+        When the file system refuses: full, read-only, no permission.
+    """
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write(temporary)
+        _sync(temporary)
+        temporary.replace(path)
+        _sync(path.parent)
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror or error}; free space or choose another output"
+        ) from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_table(path: Path, table: pa.Table, footer: dict[str, Any]) -> None:
+    """Write a Parquet file atomically.
+
+    Parameters
+    ----------
+    path : Path
+        The final name.
+    table : pyarrow.Table
+        The rows.
+    footer : dict
+        JSON-able provenance; `read_footer` gives it back.
+    """
+    metadata = {**(table.schema.metadata or {}), FOOTER_KEY: json.dumps(footer, sort_keys=True).encode()}
+    stamped = table.replace_schema_metadata(metadata)
+    # Floats of a simulation or a posterior hardly repeat: a dictionary of them only costs time.
+    repeating = [
+        name
+        for name, type_ in zip(stamped.schema.names, stamped.schema.types, strict=True)
+        if not pa.types.is_floating(type_) and not pa.types.is_nested(type_)
+    ]
+    write_atomic(
+        path,
+        lambda temporary: pq.write_table(stamped, temporary, compression="zstd", use_dictionary=repeating),
+    )
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write a JSON file atomically."""
+    text = json.dumps(values, indent=2, sort_keys=True) + "\n"
+    write_atomic(path, lambda temporary: _write_text(temporary, text))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    write_atomic(path, lambda temporary: _write_text(temporary, text))
+
+
+def read_footer(path: Path) -> tuple[dict[str, Any], int] | None:
+    """Provenance and number of rows of a Parquet file.
+
+    Parameters
+    ----------
+    path : Path
+        A file written by `write_table`, or not.
+
+    Returns
+    -------
+    tuple of (dict, int) or None
+        None when the file is absent, truncated or not ours.
+    """
+    try:
+        metadata = pq.read_metadata(path)
+        footer = json.loads(metadata.metadata[FOOTER_KEY])
+    except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
+        return None
+    return footer, metadata.num_rows
+
+
+def _write_text(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8")
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

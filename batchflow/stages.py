@@ -1,0 +1,99 @@
+"""The settings that matter to each stage: what its fingerprint is made of, and nothing else."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from batchflow.catalogue.files import checksum
+from batchflow.config import CatalogueSettings, Job, parse_job
+from batchflow.errors import UserError
+
+FORMAT = 1
+"""Raised when the meaning of a run's files changes, so that old files are told apart."""
+
+
+def mocks_settings(job: Job) -> dict[str, Any]:
+    """Settings that decide what is in a mock shard; the number of rows only decides how many shards."""
+    return {
+        "format": FORMAT,
+        "seed": job.seed,
+        "model": job.model.model_dump(mode="json"),
+        "prior": job.prior.model_dump(mode="json"),
+        "mocks": {"rows_per_shard": job.mocks.rows_per_shard},
+    }
+
+
+def catalogue_settings(job: Job) -> dict[str, Any]:
+    """Settings that decide what is in the normalised catalogue, the files' checksums among them."""
+    return {
+        "format": FORMAT,
+        "bands": list(job.model.bands),
+        "rows_per_part": job.infer.rows_per_part,
+        "catalogue": {entry.survey: _entry_settings(entry) for entry in job.catalogue},
+    }
+
+
+def train_settings(job: Job) -> dict[str, Any]:
+    """Settings that decide the trained model: those of the mocks, and the noise of the catalogues."""
+    catalogue = catalogue_settings(job)["catalogue"]
+    return mocks_settings(job) | {
+        "mocks": job.mocks.model_dump(mode="json"),
+        "noise": job.noise.model_dump(mode="json"),
+        "flow": job.flow.model_dump(mode="json"),
+        "train": job.train.model_dump(mode="json", exclude={"checkpoint_seconds"}),
+        "catalogue": catalogue,
+    }
+
+
+def infer_settings(job: Job, model: str) -> dict[str, Any]:
+    """Settings that decide the posterior of a cluster.
+
+    Parameters
+    ----------
+    job : Job
+        The job.
+    model : str
+        Checksum of the model's weights.
+
+    Returns
+    -------
+    dict
+        JSON-able.
+    """
+    return {
+        "format": FORMAT,
+        "seed": job.seed,
+        "bands": list(job.model.bands),
+        "prior": job.prior.model_dump(mode="json"),
+        "infer": job.infer.model_dump(mode="json", exclude={"rows_per_part"}),
+        "catalogue": catalogue_settings(job)["catalogue"],
+        "weights": model,
+    }
+
+
+def validate_settings(job: Job, model: str) -> dict[str, Any]:
+    """Settings that decide the calibration and the comparison."""
+    return infer_settings(job, model) | {"validate": job.validate_.model_dump(mode="json")}
+
+
+def _entry_settings(entry: CatalogueSettings) -> dict[str, Any]:
+    if not entry.path.is_file():
+        what = "is a folder" if entry.path.is_dir() else "does not exist"
+        raise UserError(
+            f"catalogue {entry.survey!r}: path = {str(entry.path)!r} {what}; expected a file "
+            "(paths in a job file are relative to the job file)"
+        )
+    settings = entry.model_dump(mode="json", exclude={"path", "name"}, exclude_none=True)
+    return {"sha256": checksum(entry.path), **settings}
+
+
+def resolved(job: Job) -> dict[str, Any]:
+    """The job with every default filled in, as TOML can hold it."""
+    return job.model_dump(mode="json", by_alias=True, exclude_none=True)
+
+
+def from_resolved(values: dict[str, Any], source: str) -> Job:
+    """Inverse of `resolved`: paths are absolute already."""
+    from pathlib import Path
+
+    return parse_job(values, source, Path("/"))

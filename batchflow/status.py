@@ -1,0 +1,46 @@
+"""What of a job is done and what is left, from the files alone: no cluster, no torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from batchflow.config import Job
+from batchflow.infer.plan import plan_infer
+from batchflow.mocks.plan import plan_mocks
+from batchflow.paths import RunFolder
+from batchflow.report.plan import plan_report
+from batchflow.train.plan import plan_train
+from batchflow.validate.plan import plan_validate
+
+
+def status_of(job: Job) -> list[dict[str, Any]]:
+    """State of each stage.
+
+    Parameters
+    ----------
+    job : Job
+        The job.
+
+    Returns
+    -------
+    list of dict
+        For each stage: ``stage``, units ``done`` and ``wanted`` (None when it depends on a stage
+        that is not done), ``state`` in words.
+    """
+    run = RunFolder(job.output.resolve())
+    planners = {
+        "mocks": plan_mocks,
+        "train": plan_train,
+        "infer": plan_infer,
+        "validate": plan_validate,
+        "report": plan_report,
+    }
+    return [_row(stage, planner(job, run)) for stage, planner in planners.items()]
+
+
+def _row(stage: str, plan: Any) -> dict[str, Any]:
+    if plan is None:
+        return {"stage": stage, "done": 0, "wanted": None, "state": "waits for the model"}
+    done, wanted = len(plan.present), len(plan.wanted)
+    state = "done" if plan.complete else "to do" if not done else f"{wanted - done} left"
+    return {"stage": stage, "done": done, "wanted": wanted, "state": state}

@@ -1,0 +1,1 @@
+"""Calibration on mocks, and comparison with published values."""

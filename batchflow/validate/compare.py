@@ -1,0 +1,117 @@
+"""Posteriors against published values: differences by survey, class, bands and number of modes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import product
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from batchflow.schema import PUBLISHED
+from batchflow.validate.calibrate import robust_scatter
+
+Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
+
+CLOSE, CATASTROPHIC = 0.3, 1.0
+"""Differences [dex, or mag for E(B-V)] that count as agreement, and as failure."""
+ESTIMATES = ("q50", "map")
+"""Posterior median, and the draw of highest posterior density: the nearest to a classical best fit."""
+
+
+def compare_published(posterior: pa.Table) -> pa.Table:
+    """Compare posteriors with the catalogue's published values.
+
+    Parameters
+    ----------
+    posterior : pyarrow.Table
+        Columns of `schema.posterior_schema`.
+
+    Returns
+    -------
+    pyarrow.Table
+        One row for each survey, class, number of bands, number of modes, parameter and estimate that has
+        clusters: `n`, `median` and `scatter` (1.48 MAD) of the estimate less the published value
+        [dex; mag], `within_0.3`, `beyond_1`, and `in_68`, `in_95`, the shares of published values in
+        the central posterior intervals. Empty when nothing is published.
+    """
+    columns = {name: _numbers(posterior, name) for name in ("class_", "n_bands", "n_modes")}
+    groups = list(_groups(posterior, columns))
+    rows = [
+        row
+        for (labels, mask), parameter, estimate in product(groups, PUBLISHED, ESTIMATES)
+        if (row := _compare(posterior, mask, parameter, estimate)) and row.update(labels) is None
+    ]
+    order = ["survey", "class", "bands", "modes", "parameter", "estimate"]
+    if not rows:
+        return pa.table({name: pa.array([], pa.string()) for name in order})
+    table = pa.Table.from_pylist(rows)
+    return table.select([*order, *(name for name in table.column_names if name not in order)])
+
+
+def headline(comparison: pa.Table) -> pa.Table:
+    """The rows to print: clusters with most bands, by survey, class and number of modes.
+
+    Parameters
+    ----------
+    comparison : pyarrow.Table
+        From `compare_published`.
+
+    Returns
+    -------
+    pyarrow.Table
+        Surveys with all modes by class, and all surveys with all classes by number of modes.
+    """
+    rows = comparison.to_pylist()
+    kept = [row for row in rows if row["bands"] != "all" and row["estimate"] == "q50" and _leads(row)]
+    names = [name for name in comparison.column_names if name not in ("bands", "estimate")]
+    return pa.Table.from_pylist(kept).select(names) if kept else comparison.slice(0, 0)
+
+
+def _leads(row: dict[str, str]) -> bool:
+    return row["modes"] == "all" or (row["survey"] == "all" and row["class"] == "all")
+
+
+def _groups(posterior: pa.Table, columns: dict[str, Floats]) -> Iterator[tuple[dict[str, str], Mask]]:
+    """Labels and rows of each group; each label also has a group of all."""
+    survey = np.array(posterior["survey"].to_pylist(), dtype=object)
+    everything = np.ones(len(survey), dtype=bool)
+    surveys = [("all", everything), *((name, survey == name) for name in sorted(set(survey)))]
+    class_, most = columns["class_"], np.nanmax(columns["n_bands"], initial=0)
+    classes = [("all", everything), ("1-2", (class_ == 1) | (class_ == 2)), ("3", class_ == 3)]
+    bands = [("all", everything), (f"{most:.0f}", columns["n_bands"] == most)]
+    modes = [("all", everything), ("1", columns["n_modes"] == 1), (">1", columns["n_modes"] > 1)]
+    for (name, a), (kind, b), (number, c), (count, d) in product(surveys, classes, bands, modes):
+        yield {"survey": name, "class": kind, "bands": number, "modes": count}, a & b & c & d
+
+
+def _compare(posterior: pa.Table, mask: Mask, parameter: str, estimate: str) -> dict[str, object] | None:
+    published = _numbers(posterior, f"published_{parameter}")
+    found = _numbers(posterior, f"{parameter}_{estimate}")
+    use = mask & np.isfinite(published) & np.isfinite(found)
+    if not use.any():
+        return None
+    difference = (found - published)[use]
+    return {
+        "parameter": parameter,
+        "estimate": estimate,
+        "n": int(use.sum()),
+        "median": float(np.median(difference)),
+        "scatter": robust_scatter(difference),
+        "within_0.3": float(np.mean(np.abs(difference) <= CLOSE)),
+        "beyond_1": float(np.mean(np.abs(difference) > CATASTROPHIC)),
+        "in_68": _inside(posterior, parameter, ("q16", "q84"), use),
+        "in_95": _inside(posterior, parameter, ("q02", "q97"), use),
+    }
+
+
+def _inside(posterior: pa.Table, parameter: str, interval: tuple[str, str], use: Mask) -> float:
+    low, high = (_numbers(posterior, f"{parameter}_{name}")[use] for name in interval)
+    published = _numbers(posterior, f"published_{parameter}")[use]
+    return float(np.mean((published >= low) & (published <= high)))
+
+
+def _numbers(table: pa.Table, name: str) -> Floats:
+    return np.asarray(table[name].to_numpy(zero_copy_only=False), dtype=np.float64)

@@ -1,0 +1,100 @@
+"""Parts: every row once, in order, in a folder that is harmless."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from batchflow.catalogue.files import checksum
+from batchflow.catalogue.normalise import RawCatalogue, normalise
+from batchflow.catalogue.partition import write_catalogue
+from batchflow.errors import UserError
+from batchflow.schema import Flag
+from batchflow.shards import read_footer
+
+BANDS = ("acs_f435w",)
+
+
+def survey(name, galaxies, first_id=0):
+    n_rows = len(galaxies)
+    raw = RawCatalogue(
+        galaxy=galaxies,
+        object_id=[str(first_id + i) for i in range(n_rows)],
+        ra=np.zeros(n_rows),
+        dec=np.zeros(n_rows),
+        distance_mpc=np.ones(n_rows),
+        flux={"acs_f435w": np.arange(1.0, n_rows + 1)},
+        error={"acs_f435w": np.ones(n_rows)},
+    )
+    return normalise(raw, name, BANDS)
+
+
+@pytest.fixture
+def tables():
+    return [survey("late", ["a", "b", "a"]), survey("early", ["a", "a", "c", "a"], first_id=100)]
+
+
+def test_every_row_once_by_galaxy_survey_and_file(tmp_path, tables):
+    parts = write_catalogue(tables, tmp_path, 2, {"seed": 1})
+    assert [(part.galaxy, part.n_rows, part.first_id, part.last_id) for part in parts] == [
+        ("a", 2, "100", "101"),
+        ("a", 2, "103", "0"),
+        ("a", 1, "2", "2"),
+        ("b", 1, "1", "1"),
+        ("c", 1, "102", "102"),
+    ]
+    assert [part.path.relative_to(tmp_path).as_posix() for part in parts] == [
+        "galaxy=a/part-00000.parquet",
+        "galaxy=a/part-00001.parquet",
+        "galaxy=a/part-00002.parquet",
+        "galaxy=b/part-00000.parquet",
+        "galaxy=c/part-00000.parquet",
+    ]
+    written = pa.concat_tables([pq.ParquetFile(part.path).read() for part in parts])
+    assert sorted(written["object_id"].to_pylist()) == ["0", "1", "100", "101", "102", "103", "2"]
+
+
+def test_order_of_the_surveys_does_not_matter(tmp_path, tables):
+    first = write_catalogue(tables, tmp_path / "1", 2, {})
+    second = write_catalogue(tables[::-1], tmp_path / "2", 2, {})
+    for one, other in zip(first, second, strict=True):
+        assert (one.galaxy, one.first_id, one.last_id) == (other.galaxy, other.first_id, other.last_id)
+        rows = [pq.ParquetFile(part.path).read().drop(["flux_acs_f435w"]) for part in (one, other)]
+        assert rows[0].equals(rows[1])
+
+
+def test_footer_says_what_the_part_is(tmp_path, tables):
+    part = write_catalogue(tables, tmp_path, 2, {"fingerprint": "abc"})[0]
+    assert read_footer(part.path) == (
+        {"fingerprint": "abc", "galaxy": "a", "first_id": "100", "last_id": "101"},
+        2,
+    )
+
+
+@pytest.mark.parametrize("galaxy", ["../x", "/etc", "a=b/c", "NGC 1313", "Malin 1 β", ".."])
+def test_galaxy_never_leaves_the_folder(tmp_path, galaxy):
+    folder = tmp_path / "catalogue"
+    (part,) = write_catalogue([survey("s", [galaxy])], folder, 10, {})
+    assert part.galaxy == galaxy
+    assert part.path.resolve().parent.parent == folder.resolve()
+    assert list(tmp_path.iterdir()) == [folder]
+    assert pq.ParquetFile(part.path).read()["galaxy"].to_pylist() == [galaxy]
+
+
+def test_id_repeated_in_another_file_is_flagged(tmp_path):
+    parts = write_catalogue([survey("one", ["a", "b"]), survey("two", ["a", "a"])], tmp_path, 10, {})
+    flags = {part.galaxy: pq.ParquetFile(part.path).read()["flags"].to_pylist() for part in parts}
+    duplicate = int(Flag.DUPLICATE_ID)
+    assert flags == {"a": [duplicate, duplicate, 0], "b": [0]}
+
+
+def test_checksum_is_sha256(tmp_path):
+    path = tmp_path / "c.csv"
+    path.write_bytes(b"abc")
+    assert checksum(path) == hashlib.sha256(b"abc").hexdigest()
+    with pytest.raises(UserError, match="does not exist"):
+        checksum(tmp_path / "other.csv")

@@ -1,0 +1,155 @@
+"""Bands against published pivots, the trapezium's own arithmetic, and bad files."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from batchflow.errors import UserError
+from batchflow.physics.bands import AB_MINUS_VEGA, Band, known_bands, load_band, read_curve
+
+PUBLISHED_PIVOTS = {
+    # WFC3 Instrument Handbook, tables 6.2 and 7.2; ACS Instrument Handbook, table 5.1 [AA].
+    "wfc3_f225w": 2372.1,
+    "wfc3_f275w": 2709.7,
+    "wfc3_f336w": 3354.5,
+    "wfc3_f390w": 3923.7,
+    "wfc3_f438w": 4326.2,
+    "wfc3_f475w": 4773.1,
+    "wfc3_f555w": 5308.4,
+    "wfc3_f606w": 5889.2,
+    "wfc3_f625w": 6242.6,
+    "wfc3_f775w": 7651.4,
+    "wfc3_f814w": 8039.1,
+    "wfc3_f105w": 10551.0,
+    "wfc3_f110w": 11534.0,
+    "wfc3_f125w": 12486.0,
+    "wfc3_f140w": 13923.0,
+    "wfc3_f160w": 15369.0,
+    "acs_f435w": 4329.9,
+    "acs_f475w": 4746.9,
+    "acs_f555w": 5361.0,
+    "acs_f606w": 5921.1,
+    "acs_f625w": 6311.4,
+    "acs_f775w": 7692.4,
+    "acs_f814w": 8057.0,
+    "acs_f850lp": 9033.1,
+}
+REFERENCE = {"wfc3": "hst.wfc3", "acs": "hst.wfc"}
+
+
+@pytest.mark.parametrize(("name", "pivot"), PUBLISHED_PIVOTS.items())
+def test_pivot_is_the_published_one(name: str, pivot: float) -> None:
+    assert load_band(name).pivot == pytest.approx(pivot, rel=1.3e-3)
+
+
+def test_pivot_of_a_box_is_the_logarithmic_mean() -> None:
+    low, high = 4000.0, 6000.0
+    wavelength = np.linspace(low, high, 20001)
+    box = Band("box", wavelength, np.ones_like(wavelength))
+    exact = np.sqrt((high**2 - low**2) / 2 / np.log(high / low))
+    assert box.pivot == pytest.approx(exact, rel=1e-8)
+
+
+def test_pivot_does_not_depend_on_the_scale() -> None:
+    band = load_band("acs_f555w")
+    assert Band("x", band.wavelength, 7 * band.throughput).pivot == pytest.approx(band.pivot, rel=1e-12)
+
+
+@pytest.mark.parametrize("name", ["wfc3_f275w", "wfc3_f336w", "wfc3_f555w", "wfc3_f814w", "acs_f435w"])
+def test_shipped_curve_is_the_reference_curve(name: str, shared: Path) -> None:
+    camera, filter_name = name.split("_")
+    path = shared / "reference" / "filters" / f"{REFERENCE[camera]}.{filter_name.upper()}.dat"
+    reference, ours = read_curve(path), load_band(name)
+    resampled = np.interp(reference.wavelength, ours.wavelength, ours.throughput, left=0, right=0)
+    # 1.2e-4: the ends are cut at 1e-4 of the peak.
+    np.testing.assert_allclose(resampled, reference.throughput, rtol=0, atol=1.2e-4 * ours.throughput.max())
+
+
+@pytest.mark.parametrize("name", known_bands())
+def test_shipped_curves_are_trimmed_and_say_where_they_come_from(name: str) -> None:
+    band = load_band(name)
+    assert band.name == name
+    assert band.throughput[[0, -1]].min() >= 1e-4 * band.throughput.max()
+    assert 0.01 < band.throughput.max() < 0.7
+    header = (
+        Path(sys.modules[Band.__module__].__file__ or "").parent / "data" / "bands" / f"{name}.dat"
+    ).read_text()
+    assert "detector type: photon" in header
+    assert "source: " in header
+
+
+def test_zero_points_are_the_published_ones(shared: Path) -> None:
+    with (shared / "data" / "phangs" / "vega_ab_zeropoints.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    cameras = {"UVIS": "wfc3", "WFC": "acs"}
+    published = {
+        f"{cameras[row['detector']]}_{row['filter'].lower()}": float(row["svo_AB_minus_Vega"]) for row in rows
+    }
+    assert published == AB_MINUS_VEGA
+
+
+def test_zero_points_are_of_known_bands() -> None:
+    assert set(AB_MINUS_VEGA) <= set(known_bands())
+
+
+def test_unknown_band_names_the_nearest() -> None:
+    with pytest.raises(UserError, match="unknown band 'wfc3_f555'; did you mean 'wfc3_f555w'"):
+        load_band("wfc3_f555")
+
+
+def test_a_band_name_is_no_path() -> None:
+    with pytest.raises(UserError, match="unknown band"):
+        load_band("../bands/wfc3_f555w")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "0 rows"),
+        ("# only\n", "0 rows"),
+        ("5000 0.1\n", "1 rows of 2 columns; expected two"),
+        ("5000 0.1 1\n5001 0.1 1\n", "2 rows of 3 columns; expected two"),
+        ("5000 x\n5001 0.1\n", "cannot be read"),
+        ("5001 0.1\n5000 0.1\n", "positive and increasing"),
+        ("5000 0.1\n5000 0.1\n", "positive and increasing"),
+        ("-1 0.1\n5000 0.1\n", "positive and increasing"),
+        ("5000 nan\n5001 0.1\n", "all finite"),
+        ("5000 -0.1\n5001 0.1\n", "from -0.1 to 0.1; expected none negative"),
+        ("5000 0\n5001 0\n", "from 0 to 0; expected none negative and some positive"),
+    ],
+)
+def test_a_file_that_is_no_curve_is_refused(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "odd.dat"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message) as caught:
+        read_curve(path)
+    assert "odd.dat" in str(caught.value)
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none\.dat"):
+        read_curve(tmp_path / "none.dat")
+
+
+def test_curve_is_named_after_its_file(tmp_path: Path) -> None:
+    path = tmp_path / "hst.wfc3.F275W.dat"
+    path.write_text("# comment\n2000 0.1\n3000 0.2\n")
+    band = read_curve(path)
+    assert band.name == "hst.wfc3.F275W"
+    assert band.wavelength.tolist() == [2000, 3000]
+    assert band.throughput.tolist() == [0.1, 0.2]
+
+
+def test_listing_bands_imports_nothing_heavy() -> None:
+    code = (
+        "import sys; from batchflow.physics.bands import known_bands; known_bands(); "
+        "heavy = {'astropy', 'pyarrow', 'torch', 'dask', 'dust_extinction'}; "
+        "sys.exit(len(heavy & set(sys.modules)))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,0 +1,58 @@
+"""A final name means a finished file."""
+
+import errno
+import os
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from batchflow.errors import UserError
+from batchflow.shards import read_footer, write_atomic, write_table
+
+TABLE = pa.table({"galaxy": pa.array(["a", "b"]), "x": pa.array([1.0, 2.0], pa.float32())})
+
+
+def test_rows_and_footer_come_back(tmp_path):
+    path = tmp_path / "deep" / "file.parquet"
+    write_table(path, TABLE, {"stage": "mocks", "n": 3})
+    assert pq.read_table(path).equals(TABLE)
+    assert read_footer(path) == ({"stage": "mocks", "n": 3}, 2)
+
+
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "file.parquet"
+    write_table(path, TABLE, {"version": 1})
+
+    def full_disk(temporary):
+        temporary.write_bytes(b"half a fi")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with pytest.raises(UserError, match="No space left"):
+        write_atomic(path, full_disk)
+    assert read_footer(path) == ({"version": 1}, 2)
+    assert [item.name for item in tmp_path.iterdir()] == ["file.parquet"]
+
+
+def test_an_error_that_is_no_ones_fault_passes_and_leaves_nothing(tmp_path):
+    def broken(temporary):
+        temporary.write_bytes(b"x")
+        raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        write_atomic(tmp_path / "file", broken)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("damage", ["absent", "empty", "truncated", "garbage", "foreign"])
+def test_a_file_that_is_not_whole_has_no_footer(tmp_path, damage):
+    path = tmp_path / "file.parquet"
+    write_table(path, TABLE, {"version": 1})
+    content = path.read_bytes()
+    if damage == "absent":
+        path.unlink()
+    elif damage == "foreign":
+        pq.write_table(TABLE, path)
+    else:
+        path.write_bytes({"empty": b"", "truncated": content[:-9], "garbage": b"x" * 400}[damage])
+    assert read_footer(path) is None
