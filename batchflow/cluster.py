@@ -148,10 +148,10 @@ def run_units(
     waiting = iter(units)
     width = pool.in_flight * max(1, len(workers_with(client, pool.resource)))
     wanted = {pool.resource: 1}
-    running: dict[Future, Unit] = {}
+    running: dict[Future[Any], Unit] = {}
     failures: list[Failure] = []
 
-    def submit(unit: Unit) -> Future:
+    def submit(unit: Unit) -> Future[Any]:
         future = client.submit(function, **unit.arguments, resources=wanted, pure=False, retries=1)
         running[future] = unit
         return future
@@ -169,7 +169,7 @@ def run_units(
     return failures
 
 
-def _outcome(future: Future, unit: Unit, on_done: Callable[[Unit, Any], None]) -> Failure | None:
+def _outcome(future: Future[Any], unit: Unit, on_done: Callable[[Unit, Any], None]) -> Failure | None:
     try:
         on_done(unit, future.result())
     except UserError:

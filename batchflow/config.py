@@ -79,7 +79,9 @@ class ModelSettings(Settings):
     engine: Literal["embedded"] = Field("embedded", description="what computes the fluxes")
     bands: tuple[Band, ...] = Field(min_length=1, description="every band any catalogue of the job has")
     metallicity: float = Field(0.02, gt=0, le=0.1, description="metal mass fraction of the stars")
-    extinction: str = Field("CCM89", description="extinction law: CCM89 as CIGALE has it, or another name of physics.dust")
+    extinction: str = Field(
+        "CCM89", description="extinction law: CCM89 as CIGALE has it, or another name of physics.dust"
+    )
     rv: float = Field(3.1, ge=2.0, le=6.0, description="A(V) / E(B-V)")
 
     @field_validator("bands")

@@ -47,10 +47,11 @@ def partition_folder(parent: Path, galaxy: str) -> Path:
     return parent / f"galaxy={escape(galaxy)}"
 
 
-def remove(folder: Path) -> None:
-    """Remove a folder and all in it; one that is absent is no error."""
-    if folder.exists():
-        shutil.rmtree(folder)
+def remove(*folders: Path) -> None:
+    """Remove folders and all in them; one that is absent is no error."""
+    for folder in folders:
+        if folder.exists():
+            shutil.rmtree(folder)
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from batchflow.config import Job
 from batchflow.infer.plan import plan_infer
 from batchflow.mocks.plan import plan_mocks
 from batchflow.paths import RunFolder
+from batchflow.plan import Plan
 from batchflow.report.plan import plan_report
 from batchflow.train.plan import plan_train
 from batchflow.validate.plan import plan_validate
@@ -28,7 +30,7 @@ def status_of(job: Job) -> list[dict[str, Any]]:
         that is not done), ``state`` in words.
     """
     run = RunFolder(job.output.resolve())
-    planners = {
+    planners: dict[str, Callable[[Job, RunFolder], Plan | None]] = {
         "mocks": plan_mocks,
         "train": plan_train,
         "infer": plan_infer,
@@ -38,7 +40,7 @@ def status_of(job: Job) -> list[dict[str, Any]]:
     return [_row(stage, planner(job, run)) for stage, planner in planners.items()]
 
 
-def _row(stage: str, plan: Any) -> dict[str, Any]:
+def _row(stage: str, plan: Plan | None) -> dict[str, Any]:
     if plan is None:
         return {"stage": stage, "done": 0, "wanted": None, "state": "waits for the model"}
     done, wanted = len(plan.present), len(plan.wanted)

@@ -7,7 +7,17 @@ from pathlib import Path
 
 import pytest
 
-from batchflow.cluster import CPU, GPU, Pool, connect, local_workers, peak_memory, require, run_units, workers_with
+from batchflow.cluster import (
+    CPU,
+    GPU,
+    Pool,
+    connect,
+    local_workers,
+    peak_memory,
+    require,
+    run_units,
+    workers_with,
+)
 from batchflow.config import ClusterSettings
 from batchflow.errors import UserError
 from batchflow.plan import Unit
@@ -60,7 +70,9 @@ def count_started(index, folder):
 
 def collect(client, function, pool=Pool(CPU, 2), **arguments):
     results = {}
-    failures = run_units(client, function, units(**arguments), pool, lambda unit, value: results.update({unit.key: value}))
+    failures = run_units(
+        client, function, units(**arguments), pool, lambda unit, value: results.update({unit.key: value})
+    )
     return results, failures
 
 

@@ -75,11 +75,16 @@ def _by_survey(rows: pa.Table) -> pa.Table:
 
 
 def _write(path: Path, rows: pa.Table, footer: Mapping[str, Any]) -> Part:
-    galaxy, first, last = (
-        rows["galaxy"][0].as_py(),
-        rows["object_id"][0].as_py(),
-        rows["object_id"][-1].as_py(),
-    )
-    part = Part(galaxy, path, rows.num_rows, first, last)
-    write_table(path, rows, {**footer, "galaxy": galaxy, "first_id": first, "last_id": last})
+    galaxy, ids = rows["galaxy"][0].as_py(), rows["object_id"]
+    part = Part(galaxy, path, rows.num_rows, ids[0].as_py(), ids[-1].as_py())
+    own = {"galaxy": galaxy, "first_id": part.first_id, "last_id": part.last_id}
+    write_table(path, _with_own_dictionary(rows, galaxy), {**footer, **own})
     return part
+
+
+def _with_own_dictionary(rows: pa.Table, galaxy: str) -> pa.Table:
+    """Let the column `galaxy` know this one alone: a part must not depend on what else is in the job."""
+    place = rows.schema.get_field_index("galaxy")
+    codes = np.zeros(rows.num_rows, dtype=np.int32)
+    column = pa.DictionaryArray.from_arrays(codes, pa.array([galaxy]))
+    return rows.set_column(place, rows.schema.field(place), column)

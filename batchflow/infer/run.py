@@ -40,7 +40,7 @@ def infer_stage(session: Session) -> StageReport:
     plan = plan_infer(job, run, session.parts)
     if plan is None:
         raise UserError(f"{run.model} holds no trained model; run `batchflow train` first")
-    plan = apply_mode(plan, session.mode, lambda: [remove(folder) for folder in (run.posterior, run.draws)])
+    plan = apply_mode(plan, session.mode, lambda: remove(run.posterior, run.draws))
     report = StageReport("infer", len(plan.wanted))
     if plan.complete:
         return report

@@ -107,12 +107,16 @@ def find_modes(parameters: Floats, weights: Floats, age_range: tuple[float, floa
     edges = np.linspace(*age_range, 1 + max(8, round((age_range[1] - age_range[0]) / (MODE_BANDWIDTH / 4))))
     # Draws beyond an edge of the range by rounding belong to its first or last bin.
     cells = np.clip(np.searchsorted(edges, parameters[:, 0], side="right") - 1, 0, len(edges) - 2)
-    cuts = _valleys(_smooth(np.bincount(cells, weights, minlength=len(edges) - 1), edges))
+    cuts = _valleys(_smooth(_sums(cells, weights, len(edges) - 1), edges))
     label = np.searchsorted(cuts, cells)
-    share = np.bincount(label, weights, minlength=len(cuts) + 1)
+    share = _sums(label, weights, len(cuts) + 1)
     kept = [mode for mode in np.argsort(-share, kind="stable") if share[mode] >= MODE_WEIGHT][:MAX_MODES]
     centres = [np.average(parameters[label == mode], axis=0, weights=weights[label == mode]) for mode in kept]
     return Modes(share[kept], np.array(centres).reshape(len(kept), parameters.shape[1]))
+
+
+def _sums(cells: NDArray[np.int64], weights: Floats, n: int) -> Floats:
+    return np.bincount(cells, weights, minlength=n).astype(np.float64)
 
 
 def _smooth(density: Floats, edges: Floats) -> Floats:

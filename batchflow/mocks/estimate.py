@@ -55,7 +55,7 @@ class NoiseFigures:
     n_rows: int
     """Its clusters with a measured band."""
     inside: float
-    """Share of them whose errors training covers, in all their bands."""
+    """Share of them whose errors training covers, in all their bands; NaN when there are none."""
     residual: Mapping[str, float]
     """Median absolute deviation of log10 error from the model's median, by measured band [dex]."""
 
@@ -261,4 +261,5 @@ def _figures(model: NoiseModel, name: str, table: pa.Table) -> NoiseFigures:
         residual[model.bands[i]] = float(np.median(np.abs(np.log10(error / noise.median_error(flux)))))
         inside[rows] &= noise.needed_factor(flux, error) <= REACH * noise.scatter
     measured = survey.detected.any(axis=1)
-    return NoiseFigures(name, int(measured.sum()), float(inside[measured].mean()), residual)
+    share = float(inside[measured].mean()) if measured.any() else np.nan
+    return NoiseFigures(name, int(measured.sum()), share, residual)

@@ -25,7 +25,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-Floats = NDArray[np.float64]
+Array = Any
+"""A NumPy array, or a torch tensor where the arithmetic runs on a device."""
 SMALLEST_SHARE = 1e-4
 """Least share of a reported variance that is taken to be random, not fractional."""
 
@@ -55,22 +56,22 @@ class NoiseModel:
 
     bands: tuple[str, ...]
     surveys: tuple[str, ...]
-    depth: Floats
+    depth: Array
     """s, median 1-sigma error of a source without flux [mJy]."""
-    photon: Floats
+    photon: Array
     """a, photon noise: variance per flux [mJy]."""
-    fractional: Floats
+    fractional: Array
     """k, fractional error that the catalogue reports for bright sources."""
-    scatter: Floats
+    scatter: Array
     """Standard deviation of log10 xi [dex]."""
-    correlation: Floats
+    correlation: Array
     """Correlation of log10 xi between bands, shape (n_surveys,)."""
-    brightness: Floats
+    brightness: Array
     """Range of log10 of the largest depth-normalised true flux max(f / s) to train on,
     shape (n_surveys, 2)."""
     systematic: float
     """Fractional error added in quadrature that no catalogue reports (zero points, models)."""
-    limit_fraction: Floats
+    limit_fraction: Array
     """Share of undetected bands given as upper limits, shape (n_surveys,)."""
     scatter_shape: str = "normal"
     """Distribution of log10 xi: "normal" or "uniform"."""
@@ -176,5 +177,6 @@ def plain_terms(error: Any, systematic: float) -> NoiseTerms:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, np.ndarray):
-        return np.where(np.isfinite(value), value, None).tolist()
+        missing: Any = None  # JSON has no NaN
+        return np.where(np.isfinite(value), value, missing).tolist()
     return list(value) if isinstance(value, tuple) else value

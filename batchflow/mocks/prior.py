@@ -39,6 +39,12 @@ def log_prior_density(boxes: Mapping[str, tuple[float, float]]) -> float:
 def _uniform(low: float, high: float, n: int, rng: np.random.Generator) -> NDArray[np.float32]:
     drawn = rng.uniform(low, high, n).astype(np.float32)
     # Rounding to single precision may step over an edge, and the engine refuses what is outside.
-    inside = np.float32(low) if np.float32(low) >= low else np.nextafter(np.float32(low), np.float32(high))
-    top = np.float32(high) if np.float32(high) <= high else np.nextafter(np.float32(high), np.float32(low))
-    return np.clip(drawn, inside, top)
+    return np.clip(drawn, _inner_single(low, up=True), _inner_single(high, up=False))
+
+
+def _inner_single(edge: float, up: bool) -> np.float32:
+    """The single-precision number nearest to an edge that does not lie outside it."""
+    nearest = np.float32(edge)
+    outside = float(nearest) < edge if up else float(nearest) > edge
+    towards = np.float32(np.inf if up else -np.inf)
+    return np.nextafter(nearest, towards) if outside else nearest

@@ -39,7 +39,7 @@ def mocks_stage(session: Session) -> StageReport:
     with count_units("mocks", plan) as on_done:
         report.failures = run_units(client, make_shard, units, Pool(CPU, cluster.in_flight), on_done)
     report.made = len(plan.left) - len(report.failures)
-    rows = sum(unit.rows for unit in plan.left)
+    rows = sum(unit.rows or 0 for unit in plan.left)
     report.figures["mocks_per_second"] = rows / (time.perf_counter() - start)
     return report
 

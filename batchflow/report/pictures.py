@@ -113,7 +113,7 @@ def _efficiency(axes: Axes, posterior: pa.Table) -> None:
     if not len(kept):
         _empty(axes, "not certified", "efficiency")
         return
-    axes.hist(kept, bins=np.linspace(0, 1, 41), color="tab:blue")
+    axes.hist(kept, bins=[i / 40 for i in range(41)], color="tab:blue")
     median = np.median(kept)
     axes.axvline(median, color="k", lw=1, label=f"median {median:.2f}")
     axes.set(xlabel="efficiency (ESS / draws)", ylabel="clusters", title="certificate of each posterior")

@@ -16,9 +16,7 @@ def test_evidence_moments_and_efficiency_of_known_gaussians():
     # Proposal N(0, 1), target Z N(0.5, 0.7): evidence Z; efficiency 1 / E_q[(p/q)^2], both closed forms.
     mean, sigma, evidence, n = 0.5, 0.7, 3.0, 200_000
     x = torch.randn(1, n, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
-    weighted = weigh(
-        normal_log_density(x, mean, sigma) + math.log(evidence), normal_log_density(x, 0.0, 1.0)
-    )
+    weighted = weigh(normal_log_density(x, mean, sigma) + math.log(evidence), normal_log_density(x, 0.0, 1.0))
     weights = weighted.log_weights.exp()
     assert weights.sum().item() == pytest.approx(1.0)
     assert (weights * x).sum().item() == pytest.approx(mean, abs=0.01)

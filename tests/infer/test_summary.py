@@ -27,7 +27,9 @@ def test_importance_weighted_quantiles_are_those_of_the_target():
     weights = norm.pdf(draws, 1.0, 0.5)
     weights /= weights.sum(1, keepdims=True)
     found = weighted_quantiles(draws, weights, [0.025, 0.16, 0.5, 0.84, 0.975])
-    assert found == pytest.approx(np.tile(norm.ppf([0.025, 0.16, 0.5, 0.84, 0.975], 1.0, 0.5), (2, 1)), abs=0.02)
+    assert found == pytest.approx(
+        np.tile(norm.ppf([0.025, 0.16, 0.5, 0.84, 0.975], 1.0, 0.5), (2, 1)), abs=0.02
+    )
     summary = summarise(draws, weights)
     assert summary["mean"] == pytest.approx([1.0, 1.0], abs=0.01)
     assert summary["std"] == pytest.approx([0.5, 0.5], abs=0.01)

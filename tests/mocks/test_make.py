@@ -1,0 +1,86 @@
+"""Mock shards: what is in them, and that they come out the same whoever makes them."""
+
+import os
+import subprocess
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from batchflow import stages
+from batchflow.config import load_job
+from batchflow.errors import UserError
+from batchflow.mocks.make import make_shard
+from batchflow.mocks.plan import plan_mocks
+from batchflow.paths import RunFolder
+from batchflow.physics.engine import open_engine
+from batchflow.shards import read_footer
+
+JOB = """
+name = "t"
+output = "{output}"
+seed = 3
+[model]
+bands = ["wfc3_f336w", "wfc3_f555w"]
+[mocks]
+rows = 2500
+rows_per_shard = 1000
+"""
+
+
+@pytest.fixture
+def job(tmp_path):
+    path = tmp_path / "job.toml"
+    path.write_text(JOB.format(output=tmp_path / "run"))
+    return load_job(path)
+
+
+def make(job, folder: Path, index: int, rows: int = 1000) -> pa.Table:
+    path = folder / f"shard-{index}.parquet"
+    make_shard(str(path), {"index": index, "rows": rows}, stages.mocks_settings(job), {"unit": "x"})
+    return pq.read_table(path)
+
+
+def test_the_last_shard_takes_what_is_left(job):
+    plan = plan_mocks(job, RunFolder(job.output))
+    assert [unit.rows for unit in plan.wanted] == [1000, 1000, 500]
+    assert plan.present == frozenset()
+
+
+def test_fluxes_are_the_engines_times_the_mass(job, tmp_path):
+    table = make(job, tmp_path, 0)
+    engine = open_engine(job.model)
+    wanted = engine.fluxes({name: table[name].to_numpy() for name in ("log_age", "ebv")})
+    wanted *= 10 ** table["log_mass"].to_numpy().astype(float)[:, None]
+    for i, band in enumerate(job.model.bands):
+        assert np.allclose(table[f"flux_{band}"].to_numpy(), wanted[:, i], rtol=1e-6)
+    assert table.schema.field("flux_wfc3_f336w").metadata[b"unit"] == b"mJy"
+    assert read_footer(tmp_path / "shard-0.parquet")[0]["engine"]["engine"] == "embedded"
+
+
+def test_a_shard_depends_on_its_key_alone(job, tmp_path):
+    first, again, other = make(job, tmp_path, 0), make(job, tmp_path, 0), make(job, tmp_path, 1)
+    assert first.equals(again)
+    assert not set(first["log_age"].to_pylist()) & set(other["log_age"].to_pylist())
+    assert make(job, tmp_path, 0, rows=500)["log_age"].to_pylist() != other["log_age"].to_pylist()[:500]
+
+
+def test_a_full_disk_is_the_users_to_mend(job, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = (
+        os.geteuid() == 0
+        and not subprocess.run(
+            ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], check=False, capture_output=True
+        ).returncode
+    )
+    if not mounted:
+        pytest.skip("needs the right to mount a small tmpfs")
+    try:
+        with pytest.raises(UserError, match="No space left on device"):
+            make(job, disk, 0, rows=100_000)
+        assert list(disk.iterdir()) == []
+    finally:
+        subprocess.run(["umount", disk], check=True)
