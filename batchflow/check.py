@@ -84,11 +84,13 @@ def _prior_problems(job: Job) -> list[str]:
     except UserError as error:
         return [f"[model]: {error}"]
     boxes = job.prior.boxes()
-    return [
-        f"prior.{name} = [{boxes[name][0]:g}, {boxes[name][1]:g}] goes beyond the engine's {low:.6g} to {high:.6g}"
-        for name, (low, high) in limits.items()
-        if name in boxes and not low <= boxes[name][0] < boxes[name][1] <= high
-    ]
+    found = []
+    for name, (least, most) in limits.items():
+        low, high = boxes.get(name, (least, most))
+        if low < least or high > most:
+            reach = f"[{least:.6g}, {most:.6g}]"
+            found.append(f"prior.{name} = [{low:g}, {high:g}] goes beyond what the engine has, {reach}")
+    return found
 
 
 def _noise_problems(job: Job) -> list[str]:

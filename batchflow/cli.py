@@ -142,7 +142,7 @@ def status(job: JobFile, overrides: SetOption = None, as_json: JsonOption = Fals
     table = Table("stage", "done", "wanted", "state")
     for row in rows:
         table.add_row(row["stage"], _count(row["done"]), _count(row["wanted"]), row["state"])
-    Console().print(table)
+    _results().print(table)
 
 
 @app.command()
@@ -169,7 +169,12 @@ def print_table(table: Any, title: str | None = None) -> None:
     shown = Table(*table.column_names, title=title, title_justify="left")
     for row in table.to_pylist():
         shown.add_row(*(_cell(value) for value in row.values()))
-    Console().print(shown)
+    _results().print(shown)
+
+
+def _results() -> Console:
+    """Standard output; a table that goes to a file or a program is never cut."""
+    return Console(width=None if sys.stdout.isatty() else 10_000)
 
 
 def _cell(value: Any) -> str:

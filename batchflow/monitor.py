@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
@@ -18,7 +19,7 @@ from rich.progress import (
 
 from batchflow.plan import Plan, Unit
 
-CONSOLE = Console(stderr=True, highlight=False)
+CONSOLE = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 120)
 """Everything said to a person goes to standard error; standard output is for results."""
 
 

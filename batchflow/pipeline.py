@@ -153,7 +153,8 @@ def _timed(name: str, stage: Stage, session: Session) -> StageReport:
     _record(session.run.logs / "stages.json", report)
     left = f", {len(report.failures)} failed" if report.failures else ""
     line = f"{name}: {report.made} of {report.wanted} units made{left} in {report.seconds:.1f} s"
-    CONSOLE.print(f"[bold]{line}[/bold]" + "".join(f"; {text}" for text in _shown(report.figures)))
+    figures = "".join(f"; {text}" for text in _shown(report.figures))
+    CONSOLE.print(f"[bold]{line}[/bold]{figures}", soft_wrap=True)
     LOG.info("%s; %s", line, report.figures)
     for unit, reason in report.failures:
         LOG.error("%s %s failed: %s", name, unit, reason)

@@ -73,15 +73,23 @@ def write_table(path: Path, table: pa.Table, footer: dict[str, Any]) -> None:
     )
 
 
-def write_json(path: Path, values: Any) -> None:
-    """Write a JSON file atomically."""
-    text = json.dumps(values, indent=2, sort_keys=True) + "\n"
-    write_atomic(path, lambda temporary: _write_text(temporary, text))
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file atomically."""
+
+    def write(temporary: Path) -> None:
+        temporary.write_bytes(content)
+
+    write_atomic(path, write)
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-    write_atomic(path, lambda temporary: _write_text(temporary, text))
+    """Write a text file atomically, in UTF-8."""
+    write_bytes(path, text.encode())
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Write a JSON file atomically."""
+    write_text(path, json.dumps(values, indent=2, sort_keys=True) + "\n")
 
 
 def read_footer(path: Path) -> tuple[dict[str, Any], int] | None:
@@ -103,10 +111,6 @@ def read_footer(path: Path) -> tuple[dict[str, Any], int] | None:
     except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
         return None
     return footer, metadata.num_rows
-
-
-def _write_text(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
 
 
 def _sync(path: Path) -> None:

@@ -68,7 +68,10 @@ def count_started(index, folder):
     return index
 
 
-def collect(client, function, pool=Pool(CPU, 2), **arguments):
+ON_CPU = Pool(CPU, 2)
+
+
+def collect(client, function, pool=ON_CPU, **arguments):
     results = {}
     failures = run_units(
         client, function, units(**arguments), pool, lambda unit, value: results.update({unit.key: value})

@@ -19,7 +19,8 @@ from batchflow.paths import RunFolder, remove
 from batchflow.plan import Mode, check_settings, fingerprint, flatten
 from batchflow.shards import write_json
 
-INDEX = "index.json"
+INDEX = "_index.json"
+"""Readers of Parquet folders pass over names that begin with an underscore."""
 
 
 def ensure_catalogue(job: Job, run: RunFolder, mode: Mode) -> list[Part]:
@@ -52,7 +53,7 @@ def ensure_catalogue(job: Job, run: RunFolder, mode: Mode) -> list[Part]:
     tables = []
     for entry in job.catalogue:
         table, summary = read_with_summary(entry, job.model.bands)
-        CONSOLE.print("\n".join(summary.lines()), markup=False)
+        CONSOLE.print("\n".join(summary.lines()), markup=False, soft_wrap=True)
         tables.append(table)
     parts = write_catalogue(tables, run.catalogue, job.infer.rows_per_part, footer)
     # The index is written last: a catalogue without it was broken off, and is made anew.
@@ -94,20 +95,20 @@ def find_catalogue(job: Job, run: RunFolder) -> list[Part] | None:
     return parts
 
 
-def survey_tables(parts: list[Part]) -> Mapping[str, pa.Table]:
+def survey_tables(parts: list[str]) -> Mapping[str, pa.Table]:
     """The normalised catalogue by survey, for the noise model.
 
     Parameters
     ----------
-    parts : list of Part
-        From `ensure_catalogue`.
+    parts : list of str
+        Files of the normalised catalogue.
 
     Returns
     -------
     mapping of str to pyarrow.Table
         Rows of each survey.
     """
-    whole = ds.dataset([str(part.path) for part in parts], format="parquet").to_table()
+    whole = ds.dataset(parts, format="parquet").to_table()
     names = sorted(set(whole["survey"].to_pylist()))
     return {name: whole.filter(ds.field("survey") == name) for name in names}
 

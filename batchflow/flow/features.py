@@ -6,13 +6,14 @@ the network predicts log_mass relative to log10 B, so the symmetry holds exactly
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from batchflow.mocks.noise import NoiseModel, NoiseTerms, plain_terms
+from batchflow.mocks.noise import NoiseModel, NoiseTerms, SurveyNoise, plain_terms
 
 FEATURES_PER_BAND = 4
 
@@ -45,14 +46,24 @@ class Features(NamedTuple):
     """1 where measured, limits among them; shape (n_clusters, n_bands)."""
     limit: Tensor
     """1 where a limit; shape (n_clusters, n_bands)."""
+    flux: Tensor
+    """Flux over B, 0 where not detected; shape (n_clusters, n_bands)."""
+    weight: Tensor
+    """Inverse variance of that, 0 where not measured; shape (n_clusters, n_bands)."""
     log_brightness: Tensor
     """log10 of B [mJy], shape (n_clusters,)."""
+
+    def rows(self, index: Any) -> Features:
+        """Those of some objects, by anything that indexes a tensor."""
+        return Features(*(column[index] for column in self))
 
 
 def on_device(noise: NoiseModel, device: torch.device | str, dtype: torch.dtype) -> NoiseModel:
     """Copy a noise model's arrays into tensors; the same arithmetic then runs on the device."""
     names = ("depth", "photon", "fractional", "scatter", "correlation", "brightness", "limit_fraction")
-    tensors = {name: torch.as_tensor(getattr(noise, name)).to(device, dtype) for name in names}
+    tensors: dict[str, Any] = {
+        name: torch.as_tensor(getattr(noise, name)).to(device, dtype) for name in names
+    }
     return replace(noise, **tensors)
 
 
@@ -62,7 +73,7 @@ def noise_terms(noise: NoiseModel, seen: Observations, survey: Tensor) -> NoiseT
     Parameters
     ----------
     noise : NoiseModel
-        Made of tensors (`on_device`).
+        Best made of tensors (`on_device`); of arrays it is converted on every call.
     seen : Observations
         Photometry, tensors of shape (n_clusters, n_bands).
     survey : Tensor of int, shape (n_clusters,)
@@ -75,15 +86,17 @@ def noise_terms(noise: NoiseModel, seen: Observations, survey: Tensor) -> NoiseT
         Tensors (n_clusters, n_bands); those of a source without noise or flux, (1, 0, 0), where not
         measured.
     """
+    if not isinstance(noise.depth, Tensor):
+        noise = on_device(noise, seen.flux.device, seen.flux.dtype)
     flux, error = _readable(seen)
     known = survey >= 0
     surveyed = noise.select(survey.clamp(min=0))
     has = known.unsqueeze(-1) & surveyed.depth.isfinite()
-    filled = surveyed._replace(
-        **{
-            name: torch.where(has, getattr(surveyed, name), value)
-            for name, value in (("depth", 1.0), ("photon", 0.0), ("fractional", 0.0))
-        }
+    filled = SurveyNoise(
+        torch.where(has, surveyed.depth, 1.0),
+        torch.where(has, surveyed.photon, 0.0),
+        torch.where(has, surveyed.fractional, 0.0),
+        noise.systematic,
     )
     exact, plain = filled.terms(flux, error), plain_terms(error, noise.systematic)
     return NoiseTerms(*(torch.where(has, a, b) for a, b in zip(exact, plain, strict=True)))
@@ -114,15 +127,13 @@ def make_features(noise: NoiseModel, seen: Observations, survey: Tensor) -> Feat
     """
     flux, _ = _readable(seen)
     error = noise_terms(noise, seen, survey).variance(flux.clip(min=0)).sqrt()
-    log_brightness = _log_brightness(flux, error, seen)
+    log_brightness = _log_brightness(flux, error, seen).unsqueeze(-1)
     signal = torch.where(seen.measured, (flux / (2 * error)).asinh(), 0.0)
-    depth = error.log() - log_brightness.unsqueeze(-1)
+    depth = error.log() - log_brightness
     colour = torch.where(seen.measured, signal + depth, 0.0)
     masks = seen.measured.to(flux.dtype), (seen.limit & seen.measured).to(flux.dtype)
-    return Features(colour, signal, *masks, log_brightness / LN_10)
-
-
-LN_10 = 2.302585092994046
+    scaled = flux / log_brightness.exp(), torch.where(seen.measured, (-2 * depth).exp(), 0.0)
+    return Features(colour, signal, *masks, *scaled, log_brightness.squeeze(-1) / math.log(10))
 
 
 def _log_brightness(flux: Tensor, error: Tensor, seen: Observations) -> Tensor:

@@ -34,8 +34,7 @@ class ConditionalFlow(nn.Module):
         self.encoder = nn.ModuleList(map(nn.Linear, widths[:-1], widths[1:]))
         self.context = nn.Linear(width, width * settings.couplings)
         self.couplings = nn.ModuleList(
-            Coupling((n_parameters - 1 - place) % n_parameters, n_parameters, settings)
-            for place in range(settings.couplings)
+            Coupling(place % n_parameters, n_parameters, settings) for place in range(settings.couplings)
         )
 
     def encode(self, features: Tensor) -> Tensor:
@@ -52,9 +51,11 @@ class ConditionalFlow(nn.Module):
             The context.
         """
         hidden = features
-        for layer in self.encoder:
-            hidden = relu(layer(hidden))
-        return self.context(hidden).unflatten(-1, (len(self.couplings), -1))
+        for place, layer in enumerate(self.encoder):
+            update = relu(layer(hidden))
+            hidden = hidden + update if place else update
+        context: Tensor = self.context(hidden)
+        return context.unflatten(-1, (len(self.couplings), -1))
 
     def log_prob(self, unit: Tensor, context: Tensor) -> Tensor:
         """Log density at points of the cube.
@@ -73,37 +74,39 @@ class ConditionalFlow(nn.Module):
         """
         columns = list(unit.unbind(-1))
         parts = [
-            coupling.move(columns, own, inverse=False)
+            coupling(columns, own, inverse=False)
             for coupling, own in zip(self.couplings, context.unbind(-2), strict=True)
         ]
         return torch.stack(parts).sum(0)
 
-    def sample(self, context: Tensor, n_draws: int, generator: Generator) -> tuple[Tensor, Tensor]:
-        """Draw points, with their log density at no further cost.
+    def transport(self, base: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
+        """Turn uniform random numbers into draws, with their log density at no further cost.
 
         Parameters
         ----------
+        base : Tensor, shape (n_clusters, n_draws, n_parameters)
+            Uniform on the cube.
         context : Tensor, shape (n_clusters, couplings, hidden)
             As `encode` gives it.
-        n_draws : int
-            Draws of each object.
-        generator : torch.Generator
-            On the context's device.
 
         Returns
         -------
         tuple of Tensor, shapes (n_clusters, n_draws, n_parameters) and (n_clusters, n_draws)
             Points of the cube and their log density [nat].
         """
-        shape = (context.shape[0], n_draws, self.n_parameters)
-        base = torch.rand(shape, generator=generator, device=context.device, dtype=context.dtype)
         columns = list(base.unbind(-1))
         own = context.unsqueeze(1).unbind(-2)
         parts = [
-            self.couplings[place].move(columns, own[place], inverse=True)
+            self.couplings[place](columns, own[place], inverse=True)
             for place in reversed(range(len(self.couplings)))
         ]
         return torch.stack(columns, -1), -torch.stack(parts).sum(0)
+
+    def sample(self, context: Tensor, n_draws: int, generator: Generator) -> tuple[Tensor, Tensor]:
+        """Draw points of the cube; as `transport`, from a generator on the context's device."""
+        shape = (context.shape[0], n_draws, self.n_parameters)
+        base = torch.rand(shape, generator=generator, device=context.device, dtype=context.dtype)
+        return self.transport(base, context)
 
 
 class Coupling(nn.Module):
@@ -120,7 +123,7 @@ class Coupling(nn.Module):
             self.raw.weight *= SMALL_START
             self.raw.bias.zero_()
 
-    def move(self, columns: list[Tensor], context: Tensor, inverse: bool) -> Tensor:
+    def forward(self, columns: list[Tensor], context: Tensor, inverse: bool) -> Tensor:
         """Move this coupling's coordinate in place of the old one.
 
         Parameters
@@ -139,7 +142,7 @@ class Coupling(nn.Module):
         """
         others = [column for place, column in enumerate(columns) if place != self.moved]
         hidden = context if self.others is None else context + self.others(_embed(others))
-        raw = self.raw(relu(hidden))
+        raw = self.raw(relu(hidden)).expand(*columns[self.moved].shape, -1)
         columns[self.moved], log_slope = transform(self.kind, columns[self.moved], raw, inverse)
         return log_slope
 

@@ -7,19 +7,20 @@ input has parameters of its own, along the last axis.
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from torch.nn.functional import pad, softplus
+from torch.nn.functional import softplus
 
 SMALLEST_BIN = 1e-4
 """Least width and height of a bin: below, float32 no longer tells its edges apart."""
 SMALLEST_SLOPE = 1e-4
 """Least derivative at a knot."""
-UNIT_SLOPE = 0.541324854612918
-"""softplus(UNIT_SLOPE) = 1: raw parameters of zero give the identity."""
-LARGEST_LOG_SCALE = 5.0
+UNIT_SLOPE = math.log(math.expm1(1 - SMALLEST_SLOPE))
+"""softplus(UNIT_SLOPE) + SMALLEST_SLOPE = 1: raw parameters of zero give the identity."""
+LARGEST_LOG_SCALE = 3.0
 """Bound on the log of the affine map's slope in the logit."""
 EDGE = 1e-6
 """The affine map keeps this far from 0 and 1, where the logit ends."""
@@ -87,22 +88,18 @@ def _spline(values: Tensor, raw: Tensor, inverse: bool) -> tuple[Tensor, Tensor]
 
 def _find_bins(values: Tensor, raw: Tensor, inverse: bool) -> Bins:
     bins = (raw.shape[-1] - 1) // 3
-    x = _knots(raw[..., :bins])
-    y = _knots(raw[..., bins : 2 * bins])
-    searched = (y if inverse else x)[..., 1:-1]
+    # Widths and heights side by side, shape (..., 2, bins): half the calls, which small batches feel.
+    sizes = raw[..., : 2 * bins].unflatten(-1, (2, bins)).softmax(-1)
+    sizes = SMALLEST_BIN + (1 - SMALLEST_BIN * bins) * sizes
+    ends = sizes.cumsum(-1)
+    searched = ends[..., 1 if inverse else 0, :-1]
     index = (values.unsqueeze(-1) >= searched).sum(-1, keepdim=True)
-    pair = torch.cat((index, index + 1), -1)
-    left, right = x.gather(-1, pair).unbind(-1)
-    bottom, top = y.gather(-1, pair).unbind(-1)
-    slopes = softplus(raw[..., 2 * bins :].gather(-1, pair) + UNIT_SLOPE) + SMALLEST_SLOPE
-    return Bins(left, right - left, bottom, top - bottom, *slopes.unbind(-1))
-
-
-def _knots(raw: Tensor) -> Tensor:
-    """Increasing knots from 0 to 1, shape (..., bins + 1)."""
-    bins = raw.shape[-1]
-    sizes = SMALLEST_BIN + (1 - SMALLEST_BIN * bins) * raw.softmax(-1)
-    return pad(pad(sizes[..., :-1].cumsum(-1), (1, 0)), (0, 1), value=1.0)
+    both = index.unsqueeze(-2).expand(*index.shape[:-1], 2, 1)
+    width, height = sizes.gather(-1, both).squeeze(-1).unbind(-1)
+    right, top = ends.gather(-1, both).squeeze(-1).unbind(-1)
+    slopes = raw[..., 2 * bins :].gather(-1, torch.cat((index, index + 1), -1))
+    slopes = softplus(slopes + UNIT_SLOPE) + SMALLEST_SLOPE
+    return Bins(right - width, width, top - height, height, *slopes.unbind(-1))
 
 
 def _forward(values: Tensor, at: Bins) -> tuple[Tensor, Tensor]:

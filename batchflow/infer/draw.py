@@ -104,7 +104,7 @@ def _draw_chunk(proposal: Proposal, clusters: Clusters, options: Options) -> Dra
     theta, log_q = network.sample(seen, survey, base)
     shift = torch.as_tensor(clusters.log_mass_shift, dtype=theta.dtype, device=theta.device)[:, None]
     values = {name: theta[..., i] for i, name in enumerate(proposal.parameters)}
-    photometry = Photometry(seen, noise_terms(network.noise, seen, survey))
+    photometry = Photometry(seen, noise_terms(network.noise_on(network.device), seen, survey))
     log_model = _log_model(proposal.table, values)
     low, high = network.boxes["log_mass"]
     values["log_mass"] = values["log_mass"] + shift

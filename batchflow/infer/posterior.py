@@ -13,13 +13,16 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 
 from batchflow import schema
+from batchflow.catalogue.files import checksum
 from batchflow.errors import UserError
 from batchflow.flow.checkpoint import PosteriorNetwork, load_model
 from batchflow.infer.clusters import Clusters, from_arrays
 from batchflow.infer.draw import Draws, Options, Proposal, draw_posteriors
 from batchflow.infer.likelihood import TorchFluxTable
+from batchflow.infer.support import outside_training
 from batchflow.infer.table import posterior_flags, posterior_table, summary_columns
 from batchflow.physics.table import FluxTable
+from batchflow.schema import Flag
 
 Floats = NDArray[np.float64]
 TABLE_FILE = "flux_table.safetensors"
@@ -119,7 +122,8 @@ class Model:
         """
         columns = summary_columns(draws, self.network.boxes, self.table)
         columns["n_bands"] = clusters.measured.sum(axis=1)
-        bits = clusters.flags | posterior_flags(draws, self.network.boxes, least)
+        strange = Flag.OUTSIDE_TRAINING * outside_training(clusters, self.network.noise)
+        bits = clusters.flags | posterior_flags(draws, self.network.boxes, least) | strange.astype(np.int32)
         return posterior_table(catalogue, columns, bits)
 
 
@@ -146,7 +150,13 @@ def open_model(folder: str | Path, device: str | None = None) -> Model:
     found = Path(folder)
     inner = found / "model" if (found / "model").is_dir() else found
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    return Model(load_model(inner, device=chosen), FluxTable.load(inner / TABLE_FILE))
+    network = load_model(inner, device=chosen)
+    wanted = network.description.get("flux_table_sha256")
+    if wanted is not None and wanted != checksum(inner / TABLE_FILE):
+        raise UserError(
+            f"{inner / TABLE_FILE} is not the flux table of this model; train again or copy the folder anew"
+        )
+    return Model(network, FluxTable.load(inner / TABLE_FILE))
 
 
 @lru_cache(maxsize=2)

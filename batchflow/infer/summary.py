@@ -60,13 +60,15 @@ def weighted_quantiles(draws: Floats, weights: Floats, probabilities: list[float
     Returns
     -------
     ndarray, shape (n_clusters, n_probabilities)
-        Linear between the mid-points of the steps of the empirical distribution.
+        The draw at which the summed weight reaches the probability: a draw of no weight, outside the
+        prior say, is never a quantile, and no value lies between the modes where no draw does.
     """
     order = np.argsort(draws, axis=1)
     values = np.take_along_axis(draws, order, axis=1)
-    steps = np.take_along_axis(weights, order, axis=1)
-    middle = np.cumsum(steps, axis=1) - 0.5 * steps
-    return np.stack([np.interp(probabilities, *row) for row in zip(middle, values, strict=True)])
+    reached = np.cumsum(np.take_along_axis(weights, order, axis=1), axis=1)
+    last = draws.shape[1] - 1
+    places = [np.minimum((reached < p * reached[:, -1:]).sum(1), last) for p in probabilities]
+    return np.stack([values[np.arange(len(values)), place] for place in places], axis=1)
 
 
 def summarise(draws: Floats, weights: Floats) -> dict[str, Floats]:

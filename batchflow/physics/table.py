@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -22,6 +21,7 @@ import safetensors.numpy
 from numpy.typing import ArrayLike, NDArray
 
 from batchflow.errors import UserError, nearest
+from batchflow.shards import write_bytes
 
 Floats = NDArray[np.float64]
 CHUNK = 4096
@@ -166,17 +166,8 @@ class FluxTable:
         path : str or Path
             The file; replaced if it exists.
         """
-        path = Path(path)
         content = safetensors.numpy.save(self.to_tensors(), {"flux_table": json.dumps(self.metadata())})
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            with temporary.open("wb") as file:
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        write_bytes(Path(path), content)
 
     @classmethod
     def load(cls, path: str | Path) -> FluxTable:

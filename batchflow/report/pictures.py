@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from batchflow.shards import write_atomic
+from batchflow.shards import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -51,7 +51,7 @@ def draw_overview(path: Path, posterior: pa.Table, history: pa.Table | None) -> 
     _training(axes[1, 2], history)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130)
-    write_atomic(path, lambda temporary: _write(temporary, buffer.getvalue()))
+    write_bytes(path, buffer.getvalue())
 
 
 def terminal_map(x: Floats, y: Floats, x_range: tuple[float, float], y_range: tuple[float, float]) -> str:
@@ -82,10 +82,6 @@ def terminal_map(x: Floats, y: Floats, x_range: tuple[float, float], y_range: tu
 def numbers(table: pa.Table, name: str) -> Floats:
     """A column as double precision, missing values as NaN."""
     return np.asarray(table[name].to_numpy(zero_copy_only=False), dtype=np.float64)
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
 
 
 def _age_mass(axes: Axes, posterior: pa.Table) -> None:

@@ -94,7 +94,7 @@ def _print_tables(run: Run, posterior: pa.Table) -> None:
     if run.has("validation_comparison"):
         comparison = headline(run.table("validation_comparison").to_arrow())
         if comparison.num_rows:
-            _show(comparison, "Posterior less published value (clusters with all bands of their survey)")
+            _show(comparison, "Posterior median less published value (clusters with all bands; dex, mag)")
 
 
 def _show(table: pa.Table, title: str) -> None:

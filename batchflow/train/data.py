@@ -117,7 +117,7 @@ class ShardSet:
             if share:
                 parts.append(self.read(shard, slice(kept.start, kept.start + share)))
             left -= share
-        return _joined(parts)
+        return joined(parts)
 
 
 def open_shards(paths: Sequence[Path], bands: Sequence[str], held_out: float) -> ShardSet:
@@ -233,10 +233,11 @@ class Batches:
 
     def _load(self, group: Sequence[int]) -> Mocks:
         parts = [self._shards.read(shard, self._shards.training_rows(shard)) for shard in group]
-        return _joined(parts).to(self._device)
+        return joined(parts).to(self._device)
 
 
-def _joined(parts: Sequence[Mocks]) -> Mocks:
+def joined(parts: Sequence[Mocks]) -> Mocks:
+    """Rows of several sets in one."""
     return Mocks(*(torch.cat(columns) for columns in zip(*parts, strict=True)))
 
 
@@ -258,6 +259,6 @@ def _check(parameters: NDArray[np.float32], fluxes: NDArray[np.float32], path: P
     bad = ~(np.isfinite(parameters).all(axis=1) & (np.isfinite(fluxes) & (fluxes > 0)).all(axis=1))
     if bad.any():
         raise UserError(
-            f"mock shard {path}: {int(bad.sum())} of {bad.size} rows hold a parameter that is not finite or a "
-            f"flux that is not positive, the first at row {int(bad.argmax())}; make the mocks again"
+            f"mock shard {path}: {int(bad.sum())} of {bad.size} rows hold a parameter that is not finite "
+            f"or a flux that is not positive, the first at row {int(bad.argmax())}; make the mocks again"
         )

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from batchflow.errors import UserError
-from batchflow.shards import write_atomic, write_json
+from batchflow.shards import write_bytes, write_json
 
 STATE_FILE = "state.json"
 
@@ -43,7 +43,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     """
     content = safetensors.torch.save({name: t.contiguous().cpu() for name, t in checkpoint.tensors.items()})
     name = f"step-{checkpoint.state['step']}.safetensors"
-    write_atomic(folder / name, lambda path: _write(path, content))
+    write_bytes(folder / name, content)
     described = {**checkpoint.state, "tensors": name, "sha256": hashlib.sha256(content).hexdigest()}
     write_json(folder / STATE_FILE, described)
     for old in folder.glob("step-*.safetensors"):
@@ -81,7 +81,7 @@ def read_checkpoint(folder: Path, fingerprint: str) -> Checkpoint | None:
     if state.get("fingerprint") != fingerprint:
         raise UserError(
             f"checkpoint {folder} belongs to a training with other settings (fingerprint "
-            f"{state.get('fingerprint')!r}, now {fingerprint!r}); restore them, or train anew with --mode restart"
+            f"{state.get('fingerprint')!r}, now {fingerprint!r}); restore them, or start anew: --mode restart"
         )
     return Checkpoint(safetensors.torch.load(content), state)
 
@@ -110,7 +110,3 @@ def unpack(tensors: dict[str, Tensor], model: nn.Module, optimiser: Optimizer) -
             index, _, slot = rest.partition(".")
             slots.setdefault(int(index), {})[slot] = tensor
     optimiser.load_state_dict(optimiser.state_dict() | {"state": slots})
-
-
-def _write(path: Path, content: bytes) -> None:
-    path.write_bytes(content)

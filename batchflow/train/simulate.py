@@ -54,14 +54,15 @@ def simulate(fluxes: Tensor, noise: NoiseModel, generator: Generator) -> Simulat
     survey = (draw.uniform(1)[:, 0] * len(noise.surveys)).long().clamp(max=len(noise.surveys) - 1)
     own = noise.select(survey)
     covered = own.depth.isfinite()
-    survey_noise = SurveyNoise(*(torch.where(covered, term, 1.0) for term in own[:3]), own.systematic)
+    depth, photon, fractional = (torch.where(covered, term, 1.0) for term in own[:3])
+    filled = SurveyNoise(depth, photon, fractional, own.systematic)
     log_mass = _log_mass(fluxes, noise.brightness[survey], own.depth, draw.uniform(1)[:, 0])
     true = fluxes * (10.0**log_mass).unsqueeze(-1)
     factor = torch.where(covered, 10.0 ** _log_factor(noise, survey, draw), 1.0)
     measured = covered & _kept(covered, draw)
-    seen = _measure(true, survey_noise, factor, draw.normal())
+    seen = _measure(true, filled, factor, draw.normal())
     hidden = draw.uniform() < noise.limit_fraction[survey].unsqueeze(-1)
-    return Simulation(_report(seen, factor * survey_noise.depth, measured, hidden), log_mass, survey)
+    return Simulation(_report(seen, factor * depth, measured, hidden), log_mass, survey)
 
 
 class _Chance(NamedTuple):
@@ -98,7 +99,7 @@ def _kept(covered: Tensor, draw: _Chance) -> Tensor:
     """Which bands stay: some rows lose 1 to all but one of theirs, whatever the fluxes are."""
     rank = torch.where(covered, draw.uniform(), 2.0).argsort(-1).argsort(-1)
     most = (covered.sum(-1, keepdim=True) - 1).clamp(min=0)
-    lost = 1 + (draw.uniform(1) * most).floor().clamp(max=most - 1)
+    lost = 1 + (draw.uniform(1) * most).floor()
     return (rank >= lost) | (draw.uniform(1) >= MISSING_ROWS) | (most == 0)
 
 

@@ -35,6 +35,12 @@ def test_importance_weighted_quantiles_are_those_of_the_target():
     assert summary["std"] == pytest.approx([0.5, 0.5], abs=0.01)
 
 
+def test_a_draw_without_weight_is_never_a_quantile():
+    draws = np.array([[-9.0, 1.0, 2.0, 99.0]])
+    weights = np.array([[0.0, 0.6, 0.4, 0.0]])
+    assert weighted_quantiles(draws, weights, [0.001, 0.5, 0.6001, 0.999]).tolist() == [[1.0, 1.0, 2.0, 2.0]]
+
+
 def test_two_modes_are_found_with_weight_and_centre():
     young, old = RNG.normal([6.6, 0.6, 3.0], 0.08, (1400, 3)), RNG.normal([8.5, 0.1, 4.0], 0.08, (600, 3))
     modes = find_modes(np.concatenate([young, old]), equal(2000), AGES)

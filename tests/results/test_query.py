@@ -79,6 +79,6 @@ def test_a_folder_that_is_no_run_is_named(tmp_path):
         query(tmp_path, "SELECT 1")
     with pytest.raises(UserError, match="is no run folder"):
         batchflow.open_run(tmp_path / "absent")
+    write_table(RunFolder(tmp_path).shard(0), pa.table({"x": [1]}), {})
     with pytest.raises(UserError, match="no table 'draws'"):
-        write_table(RunFolder(tmp_path).shard(0), pa.table({"x": [1]}), {})
         _ = batchflow.open_run(tmp_path).draws

@@ -1,0 +1,234 @@
+"""Fitting a flow to mock shards, with a history, a time limit, and checkpoints to go on from.
+
+Nothing in the loop waits for the device: losses are summed there and looked at with each record.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from batchflow.config import TrainSettings
+from batchflow.flow.checkpoint import new_network, save_model
+from batchflow.flow.features import Features, make_features
+from batchflow.flow.network import Specification, with_mass
+from batchflow.keys import key
+from batchflow.train import resume
+from batchflow.train.data import Batches, Mocks, ShardSet
+from batchflow.train.history import Record, read_history, write_history
+from batchflow.train.optimise import Optimisation
+from batchflow.train.prepare import prepare
+from batchflow.train.simulate import simulate
+
+HELD_OUT_ROWS = 16_384
+"""Held-out mocks that each record looks at; always the same ones, with the same noise."""
+ROWS_AT_ONCE = 4096
+"""Held-out mocks evaluated together."""
+RECORD_STEPS = 250
+"""Steps between records; there is at least one record an epoch."""
+HISTORY_FILE, CHECKPOINT_FOLDER = "history.parquet", "checkpoint"
+
+
+@dataclass(frozen=True)
+class Training:
+    """All that decides what comes out of a training."""
+
+    specification: Specification
+    shards: ShardSet
+    settings: TrainSettings
+    seed: int
+    fingerprint: str
+    """Of the settings: a checkpoint with another one is refused."""
+    description: dict[str, Any] = field(default_factory=dict)
+    """Kept in ``model.json``: settings, engine."""
+    emulator_steps: int = 2000
+    """Batches to fit the emulator of the fluxes on, beforehand."""
+
+
+class TrainingProgress(NamedTuple):
+    """Told after every step."""
+
+    step: int
+    total_steps: int
+    fraction: float
+    """Of the training that is done, by steps or by time."""
+    record: Record | None
+    """The newest record."""
+
+
+def train(
+    training: Training,
+    folder: Path,
+    device: str | torch.device = "cpu",
+    progress: Callable[[TrainingProgress], None] | None = None,
+) -> dict[str, float]:
+    """Train a network and write its model folder; go on from a checkpoint where there is one.
+
+    Parameters
+    ----------
+    training : Training
+        What to train, on what, how.
+    folder : Path
+        The model folder; the history grows in it, and checkpoints under ``checkpoint/``.
+    device : str or torch.device
+        Where to train.
+    progress : callable, optional
+        Called after every step; an exception from it ends the training, to be resumed.
+
+    Returns
+    -------
+    dict of str to float
+        Figures: steps, epochs, rows, seconds, rows_per_second, train_loss and held_out_loss [nat], weights.
+
+    Raises
+    ------
+    UserError
+        When a shard cannot be used, a checkpoint belongs to other settings, the file system refuses, or
+        the loss is not finite.
+    """
+    fit = _Fit(training, Path(folder), torch.device(device))
+    fit.run(progress or (lambda _: None))
+    fit.network.description = training.description | {"training": fit.figures()}
+    save_model(fit.folder, fit.network)
+    resume.remove_checkpoint(fit.folder / CHECKPOINT_FOLDER)
+    return fit.figures()
+
+
+class _Fit:
+    """A training under way."""
+
+    def __init__(self, training: Training, folder: Path, device: torch.device) -> None:
+        self.training, self.folder, self.device = training, folder, device
+        settings, seed = training.settings, training.seed
+        saved = resume.read_checkpoint(folder / CHECKPOINT_FOLDER, training.fingerprint)
+        self.network = new_network(training.specification, key(seed, "train", "weights"))
+        if saved is None:
+            prepare(self.network, training.shards, seed, training.emulator_steps)
+        self.network.density.emulator.requires_grad_(False)
+        self.network.density.to(device)
+        self.noise = self.network.noise_on(device)
+        self.optimisation = Optimisation(self.network.density, settings.learning_rate)
+        self.batches = Batches(training.shards, settings.batch, seed, device)
+        self.epoch_steps = [self.batches.steps(epoch) for epoch in range(settings.epochs)]
+        self.held_out = self._simulated(training.shards.read_held_out(HELD_OUT_ROWS).to(device), "held out")
+        self.step = 0
+        self.recorded = (0, 0.0)
+        self.records: list[Record] = []
+        self.begun = self.saved = time.monotonic()
+        if saved is not None:
+            self._restore(saved)
+
+    def run(self, progress: Callable[[TrainingProgress], None]) -> None:
+        """Train to the end of the last epoch or of the time."""
+        done = self._fraction()
+        while done < 1:
+            epoch, start = self._place(self.step)
+            for batch, mocks in enumerate(self.batches.epoch(epoch, start), start=start):
+                self.optimisation.step(*self._simulated(mocks, self.step), done)
+                self.step += 1
+                done = self._fraction()
+                self._note(epoch, batch, done)
+                newest = self.records[-1] if self.records else None
+                progress(TrainingProgress(self.step, sum(self.epoch_steps), done, newest))
+                if done >= 1:
+                    break
+
+    def figures(self) -> dict[str, float]:
+        """What came out, as numbers."""
+        last, rows = self.records[-1], self.step * self.batches.batch
+        weights = sum(weight.numel() for weight in self.network.density.parameters())
+        return {
+            "steps": self.step,
+            "epochs": last.epoch,
+            "rows": rows,
+            "seconds": last.seconds,
+            "rows_per_second": rows / max(last.seconds, 1e-9),
+            "train_loss": last.train_loss,
+            "held_out_loss": last.held_out_loss,
+            "weights": weights,
+        }
+
+    def _simulated(self, mocks: Mocks, unit: int | str) -> tuple[torch.Tensor, Features]:
+        """Parameters and features of mocks, observed with the random numbers of a unit."""
+        chance = torch.Generator(self.device).manual_seed(key(self.training.seed, "train", unit))
+        simulation = simulate(mocks.fluxes, self.noise, chance)
+        features = make_features(self.noise, simulation.seen, simulation.survey)
+        return with_mass(mocks.parameters, self.network.parameters, simulation.log_mass), features
+
+    def _place(self, step: int) -> tuple[int, int]:
+        """Epoch of a step, and the batch in it."""
+        epoch = 0
+        while step >= self.epoch_steps[epoch]:
+            step -= self.epoch_steps[epoch]
+            epoch += 1
+        return epoch, step
+
+    def _seconds(self) -> float:
+        return time.monotonic() - self.begun
+
+    def _fraction(self) -> float:
+        limit = self.training.settings.max_minutes
+        timed = self._seconds() / (60 * limit) if limit else 0.0
+        return min(1.0, max(self.step / sum(self.epoch_steps), timed))
+
+    def _note(self, epoch: int, batch: int, done: float) -> None:
+        """Look at the losses, record, save: each when it is due."""
+        if self.device.type == "cpu":
+            self.optimisation.check(epoch, batch)
+        ended = batch + 1 == self.epoch_steps[epoch]
+        if ended or done >= 1 or (batch + 1) % RECORD_STEPS == 0:
+            self.optimisation.check(epoch, batch)
+            self._record(epoch, batch)
+        if time.monotonic() - self.saved >= self.training.settings.checkpoint_seconds:
+            self.optimisation.check(epoch, batch)
+            self._save()
+
+    def _record(self, epoch: int, batch: int) -> None:
+        train_loss, held_out_loss = self.optimisation.take_loss(), self._held_out_loss()
+        seconds = self._seconds()
+        steps, elapsed = self.step - self.recorded[0], seconds - self.recorded[1]
+        rate = steps * self.batches.batch / max(elapsed, 1e-9)
+        passes = epoch + (batch + 1) / self.epoch_steps[epoch]
+        record = Record(self.step, passes, train_loss, held_out_loss, self.optimisation.rate, rate, seconds)
+        self.records.append(record)
+        self.recorded = (self.step, seconds)
+        write_history(self.folder / HISTORY_FILE, self.records)
+
+    def _held_out_loss(self) -> float:
+        theta, features = self.held_out
+        density, total = self.network.density, 0.0
+        with torch.no_grad():
+            for start in range(0, len(theta), ROWS_AT_ONCE):
+                rows = slice(start, start + ROWS_AT_ONCE)
+                condition = density.condition(features.rows(rows))
+                total -= float(density.log_prob(theta[rows], condition).double().sum())
+        return total / len(theta)
+
+    def _save(self) -> None:
+        """Write a checkpoint."""
+        losses = {"loss_sum": self.optimisation.loss_sum, "loss_steps": self.optimisation.steps}
+        state = {
+            "step": self.step,
+            "seconds": self._seconds(),
+            "recorded": self.recorded,
+            "fingerprint": self.training.fingerprint,
+        }
+        tensors = resume.pack(self.network.density, self.optimisation.optimiser) | losses
+        resume.write_checkpoint(self.folder / CHECKPOINT_FOLDER, resume.Checkpoint(tensors, state))
+        self.saved = time.monotonic()
+
+    def _restore(self, saved: resume.Checkpoint) -> None:
+        """Stand where a checkpoint stood."""
+        resume.unpack(saved.tensors, self.network.density, self.optimisation.optimiser)
+        self.optimisation.loss_sum.copy_(saved.tensors["loss_sum"])
+        self.optimisation.steps.copy_(saved.tensors["loss_steps"])
+        self.step = saved.state["step"]
+        self.begun = time.monotonic() - saved.state["seconds"]
+        self.recorded = tuple(saved.state["recorded"])
+        history = read_history(self.folder / HISTORY_FILE)
+        self.records = [record for record in history if record.step <= self.step]

@@ -1,0 +1,128 @@
+"""Training as the task of one worker: from files to a model folder."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from batchflow.catalogue.files import checksum
+from batchflow.catalogue.ingest import survey_tables
+from batchflow.config import Job
+from batchflow.flow.network import Specification
+from batchflow.infer.posterior import TABLE_FILE
+from batchflow.mocks.estimate import estimate_noise, explicit_noise
+from batchflow.mocks.noise import NoiseModel
+from batchflow.physics.engine import open_engine
+from batchflow.plan import fingerprint, flatten
+from batchflow.stages import from_resolved
+from batchflow.train.data import open_shards
+from batchflow.train.fit import Training, TrainingProgress, train
+
+Report = Callable[[dict[str, Any]], None]
+
+
+def train_model(
+    job: dict[str, Any], folder: str, inputs: dict[str, list[str]], settings: dict[str, Any], report: Report
+) -> dict[str, float]:
+    """Train the model of a job and write its folder.
+
+    Parameters
+    ----------
+    job : dict
+        As `stages.resolved` gives it.
+    folder : str
+        The model folder.
+    inputs : dict
+        Paths of the ``shards`` and of the ``catalogue`` parts.
+    settings : dict
+        As `stages.train_settings` gives them; kept in the model.
+    report : callable
+        Told how training stands, a few times a second at most.
+
+    Returns
+    -------
+    dict of str to float
+        Figures of the training.
+    """
+    found = from_resolved(job, "job")
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    # A nanny allows its worker one thread; training is alone on the machine and takes all.
+    before = torch.get_num_threads()
+    torch.set_num_threads(os.cpu_count() or 1)
+    try:
+        open_engine(found.model).table().save(Path(folder) / TABLE_FILE)
+        training = make_training(found, inputs, settings)
+        training.description["flux_table_sha256"] = checksum(Path(folder) / TABLE_FILE)
+        return train(training, Path(folder), device, _sparingly(report)) | {"cuda": float(device == "cuda")}
+    finally:
+        torch.set_num_threads(before)
+
+
+def make_training(job: Job, inputs: dict[str, list[str]], settings: dict[str, Any]) -> Training:
+    """Everything that decides what comes out of a training.
+
+    Parameters
+    ----------
+    job : Job
+        The job.
+    inputs : dict
+        Paths of the ``shards`` and of the ``catalogue`` parts.
+    settings : dict
+        As `stages.train_settings` gives them.
+
+    Returns
+    -------
+    Training
+        For `train.fit.train`.
+    """
+    bands = job.model.bands
+    specification = Specification(bands, job.prior.boxes(), job.flow, make_noise(job, inputs["catalogue"]))
+    shards = open_shards([Path(path) for path in inputs["shards"]], bands, job.train.held_out)
+    description = {"settings": flatten(settings), "engine": open_engine(job.model).describe()}
+    return Training(specification, shards, job.train, job.seed, fingerprint(settings), description)
+
+
+def make_noise(job: Job, parts: list[str]) -> NoiseModel:
+    """The noise of the job's catalogues, or the one that the job gives.
+
+    Parameters
+    ----------
+    job : Job
+        With catalogues or with ``noise.depth``.
+    parts : list of str
+        Parts of the normalised catalogue.
+
+    Returns
+    -------
+    NoiseModel
+        One survey each.
+    """
+    if job.noise.depth is not None:
+        return explicit_noise(job.model.bands, job.noise.depth, job.noise.systematic)
+    return estimate_noise(survey_tables(parts), job.model.bands, job.noise.systematic)
+
+
+def _sparingly(report: Report) -> Callable[[TrainingProgress], None]:
+    """Pass on whole percents and new records only."""
+    last: tuple[int, Any] = (-1, None)
+
+    def tell(progress: TrainingProgress) -> None:
+        nonlocal last
+        now = (int(100 * progress.fraction), progress.record)
+        if now != last:
+            last = now
+            record = progress.record._asdict() if progress.record else {}
+            report(
+                {
+                    "step": progress.step,
+                    "total": progress.total_steps,
+                    "fraction": progress.fraction,
+                    **record,
+                }
+            )
+
+    return tell

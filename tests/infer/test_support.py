@@ -1,0 +1,58 @@
+"""Clusters unlike the training are told apart, and those like it are not."""
+
+import numpy as np
+import pytest
+
+from batchflow.infer.clusters import Clusters
+from batchflow.infer.support import outside_training
+from batchflow.mocks.noise import NoiseModel
+
+BANDS = ("a", "b")
+NOISE = NoiseModel(
+    bands=BANDS,
+    surveys=("s",),
+    depth=np.array([[1.0, 2.0]]),
+    photon=np.array([[0.1, 0.1]]),
+    fractional=np.array([[0.03, 0.03]]),
+    scatter=np.array([[0.1, 0.1]]),
+    correlation=np.array([0.5]),
+    brightness=np.array([[0.2, 3.0]]),
+    systematic=0.05,
+    limit_fraction=np.array([0.5]),
+)
+
+
+def clusters(flux, error, survey="s", limit=False):
+    flux, error = np.atleast_2d(np.array(flux, float)), np.atleast_2d(np.array(error, float))
+    masks = np.full(flux.shape, limit)
+    return Clusters(flux, error, masks, np.ones(len(flux)), ["x"] * len(flux), [survey] * len(flux))
+
+
+def test_clusters_drawn_from_the_noise_model_are_inside():
+    rng = np.random.default_rng(1)
+    true = 10 ** rng.uniform(0.2, 3.0, (2000, 1)) * np.array([[1.0, 1.0]])
+    factor = 10 ** (0.1 * rng.standard_normal(true.shape))
+    own = NOISE.select(np.zeros(2000, int))
+    flux = true + own.terms_from_factor(factor).variance(true) ** 0.5 * rng.standard_normal(true.shape)
+    outside = outside_training(clusters(flux, own.reported_error(flux, factor)), NOISE)
+    # The brightest may be scattered over the top; nothing else may be called strange.
+    assert outside.mean() < 0.02
+
+
+@pytest.mark.parametrize(
+    ("flux", "error"),
+    [
+        ([1e5, 1e5], [3e3, 3e3]),  # brighter than any
+        ([30.0, 30.0], [40.0, 2.7]),  # an error ten times too large
+        ([30.0, 30.0], [0.1, 2.7]),  # and one far too small
+    ],
+)
+def test_strange_clusters_are_flagged(flux, error):
+    assert outside_training(clusters(flux, error), NOISE).tolist() == [True]
+
+
+def test_a_faint_cluster_an_unknown_survey_and_an_unmeasured_one_are_not():
+    assert not outside_training(clusters([0.5, -1.0], [1.0, 2.0]), NOISE).any()
+    assert not outside_training(clusters([1e9, 1e9], [1.0, 2.0], survey="other"), NOISE).any()
+    assert not outside_training(clusters([np.nan, np.nan], [np.nan, np.nan]), NOISE).any()
+    assert not outside_training(clusters([3.0, 6.0], [1.0, 2.0], limit=True), NOISE).any()

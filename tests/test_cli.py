@@ -1,0 +1,258 @@
+"""The whole job through the command line, as a user would run it, with small numbers."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+import pytest
+
+from batchflow.schema import Flag
+
+JOBS = Path(__file__).resolve().parents[1] / "jobs"
+SMALL = [
+    "mocks.rows=30000",
+    "mocks.rows_per_shard=5000",
+    "train.epochs=2",
+    "train.checkpoint_seconds=0.5",
+    "flow.hidden=32",
+    "flow.couplings=3",
+    "infer.draws=100",
+    "infer.rows_per_part=60",
+    "validate.mocks=200",
+    "cluster.cpu_workers=2",
+    "cluster.dashboard=127.0.0.1:0",
+]
+
+
+def batchflow(*arguments, overrides=(), timeout=240, check=True):
+    """Run the program; its result."""
+    sets = [word for override in overrides for word in ("--set", override)]
+    command = [sys.executable, "-m", "batchflow", *map(str, arguments), *sets]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, check=False)
+    if check:
+        assert done.returncode == 0, done.stderr
+    assert "Traceback" not in done.stderr, done.stderr
+    return done
+
+
+def small(folder, *more):
+    return [*SMALL, f"output={folder}", *more]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """A run folder of the quickstart job with small numbers, and what the program said."""
+    folder = tmp_path_factory.mktemp("runs") / "quickstart"
+    return folder, batchflow("run", JOBS / "quickstart.toml", overrides=small(folder))
+
+
+def posterior(folder):
+    return ds.dataset(folder / "posterior", format="parquet").to_table().sort_by("object_id")
+
+
+def test_the_demo_ends_with_results_a_table_and_a_picture(finished):
+    folder, done = finished
+    assert "dashboard http://127.0.0.1:" in done.stderr
+    for words in (
+        "Clusters by galaxy",
+        "Recovery of held-out mocks",
+        "published",
+        str(folder),
+        "overview.png",
+    ):
+        assert words in done.stderr
+    assert (folder / "report" / "overview.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_every_cluster_of_the_catalogue_has_a_row_and_nothing_is_dropped(finished):
+    folder, _ = finished
+    catalogue = ds.dataset(folder / "catalogue", format="parquet").to_table()
+    table = posterior(folder)
+    assert table.num_rows == catalogue.num_rows == 500
+    assert sorted(table["object_id"].to_pylist()) == sorted(catalogue["object_id"].to_pylist())
+    assert sorted(path.name for path in (folder / "posterior").iterdir()) == [
+        "galaxy=Demo-A",
+        "galaxy=Demo-B",
+        "galaxy=Demo-C",
+    ]
+
+
+def test_posteriors_lie_in_the_prior_and_know_something(finished):
+    table = posterior(finished[0])
+    for name, low, high in (("log_age", 6.0, 10.14), ("log_mass", 2.0, 8.0), ("ebv", 0.0, 1.5)):
+        q02, q50, q97 = (table[f"{name}_{suffix}"].to_numpy() for suffix in ("q02", "q50", "q97"))
+        assert ((low <= q02) & (q02 <= q50) & (q50 <= q97) & (q97 <= high)).all()
+    difference = table["log_mass_q50"].to_numpy() - table["published_log_mass"].to_numpy()
+    # The prior's own spread is 1.7 dex; even a network trained for seconds must beat it by far.
+    assert np.median(np.abs(difference)) < 0.4
+
+
+def test_draws_carry_their_weights(finished):
+    table = ds.dataset(finished[0] / "draws", format="parquet").to_table()
+    weights = np.exp(np.array(table["log_weight"].to_pylist(), dtype=float))
+    assert weights.shape == (500, 100)
+    assert weights.sum(1) == pytest.approx(np.ones(500), rel=1e-4)
+    ages = np.array(table["log_age"].to_pylist())
+    assert ages.min() >= 6.0
+    assert ages.max() <= 10.14 + 1e-6
+
+
+def test_a_finished_run_does_nothing_again(finished):
+    folder, _ = finished
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*.parquet")}
+    done = batchflow("run", JOBS / "quickstart.toml", "--json", overrides=small(folder))
+    assert "dashboard" not in done.stderr
+    reports = json.loads(done.stdout)
+    assert [reports[stage]["made"] for stage in ("mocks", "train", "infer", "validate")] == [0, 0, 0, 0]
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*.parquet")} == before
+
+
+def test_status_tells_done_from_left_without_a_cluster(finished, tmp_path):
+    folder, _ = finished
+    rows = json.loads(batchflow("status", JOBS / "quickstart.toml", "--json", overrides=small(folder)).stdout)
+    assert {row["stage"]: row["state"] for row in rows} == dict.fromkeys(
+        ("mocks", "train", "infer", "validate", "report"), "done"
+    )
+    new = small(tmp_path / "new")
+    rows = json.loads(batchflow("status", JOBS / "quickstart.toml", "--json", overrides=new).stdout)
+    assert (rows[0]["done"], rows[0]["wanted"], rows[2]["wanted"]) == (0, 6, None)
+    assert not (tmp_path / "new").exists()
+
+
+def test_query_answers(finished):
+    sql = "SELECT galaxy, count(*) AS n FROM posterior GROUP BY galaxy ORDER BY galaxy"
+    found = json.loads(batchflow("query", finished[0], sql, "--json").stdout)
+    assert found == [
+        {"galaxy": f"Demo-{name}", "n": n} for name, n in zip("ABC", (150, 200, 150), strict=True)
+    ]
+    shown = batchflow("query", finished[0], "SELECT * FROM history", "--rows", "1").stdout
+    assert "held_out_loss" in shown
+
+
+def test_other_settings_are_named_and_nothing_is_touched(finished):
+    folder, _ = finished
+    done = batchflow("run", JOBS / "quickstart.toml", overrides=small(folder, "seed=8"), check=False)
+    assert done.returncode == 2
+    assert "seed: 1 there, 8 in the job" in done.stderr
+    done = batchflow(
+        "mocks", JOBS / "quickstart.toml", "--mode", "refuse", overrides=small(folder), check=False
+    )
+    assert done.returncode == 2
+    assert "6 of 6 units are there" in done.stderr
+
+
+def test_settings_of_a_later_stage_leave_the_earlier_ones(finished):
+    folder, _ = finished
+    done = batchflow(
+        "infer", JOBS / "quickstart.toml", overrides=small(folder, "infer.draws=50"), check=False
+    )
+    assert done.returncode == 2
+    assert "infer.draws: 100 there, 50 in the job" in done.stderr
+
+
+def kill_when(folder, pattern, overrides):
+    """Start a run and kill -9 it as soon as a file of a pattern is there."""
+    sets = [word for override in overrides for word in ("--set", override)]
+    command = [sys.executable, "-m", "batchflow", "run", str(JOBS / "quickstart.toml"), *sets]
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+    deadline = time.monotonic() + 120
+    while not list(folder.glob(pattern)) and process.poll() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert process.poll() is None, "the run ended before it could be killed"
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_a_run_killed_in_every_stage_ends_as_an_unbroken_one(finished, tmp_path):
+    whole, _ = finished
+    folder = tmp_path / "broken"
+    # One worker here, two there: the number of workers changes nothing.
+    overrides = small(folder, "cluster.cpu_workers=1")
+    for pattern in ("mocks/shard-*.parquet", "model/checkpoint/*", "posterior/*/part-*.parquet"):
+        kill_when(folder, pattern, overrides)
+    batchflow("run", JOBS / "quickstart.toml", overrides=overrides)
+    assert not list(folder.rglob("*.tmp"))
+    for name in ("mocks", "posterior", "draws"):
+        files = sorted(path.relative_to(whole) for path in (whole / name).rglob("*.parquet"))
+        assert files == sorted(path.relative_to(folder) for path in (folder / name).rglob("*.parquet"))
+        for path in files:
+            assert pq.read_table(whole / path, partitioning=None).equals(
+                pq.read_table(folder / path, partitioning=None)
+            )
+
+
+def test_rows_that_cannot_be_inferred_stay_with_a_reason(finished, tmp_path):
+    """A hostile table inferred with a finished model: `infer` alone, after the model was copied."""
+    from batchflow import open_model
+
+    model = open_model(finished[0])
+    fluxes = np.full((5, 5), 1e-3)
+    errors = np.full((5, 5), 1e-4)
+    fluxes[1], errors[2], fluxes[3, 0], fluxes[4, 1] = np.nan, 0.0, -2e-4, np.inf
+    distance = [9.8, 9.8, 9.8, -1.0, 9.8]
+    summary = model.posterior(fluxes, errors, distance_mpc=distance, draws=50).summary
+    flags = [Flag(value) for value in summary["flags"].to_pylist()]
+    assert [Flag.NOT_INFERRED in value for value in flags] == [False, True, True, True, False]
+    assert Flag.NO_BAND in flags[1]
+    assert Flag.NO_BAND in flags[2]
+    assert Flag.NO_DISTANCE in flags[3]
+    assert np.isfinite(summary["log_age_q50"].to_numpy()).tolist() == [True, False, False, False, True]
+    assert summary["n_bands"].to_pylist() == [5, 0, 0, 5, 4]
+
+
+BAD = {
+    "absent": ("catalogue.0.path=absent.csv", "absent.csv"),
+    "folder": ("catalogue.0.path=.", "folder"),
+    "band": ('model.bands=["wfc3_f275"]', "did you mean 'wfc3_f275w'"),
+    "unknown key": ("mocks.row=3", "did you mean 'rows'"),
+    "prior": ("prior.log_age={uniform = [3.0, 9.0]}", "prior.log_age = [3, 9]"),
+    "metallicity": ("model.metallicity=-1", "model.metallicity"),
+    "law": ("model.extinction=CCM88", "CCM89"),
+}
+
+
+@pytest.mark.parametrize("case", BAD)
+def test_bad_input_is_one_message_and_status_2(case, tmp_path):
+    override, words = BAD[case]
+    for command in ("check", "run"):
+        done = batchflow(
+            command, JOBS / "quickstart.toml", overrides=[f"output={tmp_path / 'r'}", override], check=False
+        )
+        assert done.returncode == 2
+        assert words in done.stderr
+    assert not (tmp_path / "r").exists()
+
+
+def test_a_job_file_that_is_a_folder(tmp_path):
+    done = batchflow("run", tmp_path, check=False)
+    assert done.returncode == 2
+    assert "is a folder" in done.stderr
+
+
+def test_two_runs_in_one_folder_at_once_are_refused(tmp_path):
+    import fcntl
+
+    (tmp_path / "run").mkdir()
+    with (tmp_path / "run" / ".lock").open("a") as handle:
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        done = batchflow("mocks", JOBS / "quickstart.toml", overrides=small(tmp_path / "run"), check=False)
+    assert done.returncode == 2
+    assert "is in use by another batchflow" in done.stderr
+
+
+def test_help_and_version_need_neither_torch_nor_dask():
+    code = "import sys, batchflow.cli, batchflow.results.query, batchflow.status\n"
+    code += "print({'torch', 'dask', 'distributed'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"
+    assert "JOB" in batchflow("run", "--help").stdout

@@ -1,0 +1,53 @@
+"""The README's own examples, word for word, on the run that `make demo` leaves."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+pytestmark = pytest.mark.docs
+
+
+def commands():
+    lines = re.findall(r"^    (batchflow [a-z]+ (?:jobs|runs)/.*)$", README, re.MULTILINE)
+    return [line.split("  #")[0].strip() for line in lines]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def demo():
+    if not (ROOT / "runs" / "quickstart" / "posterior").is_dir():
+        pytest.fail("runs/quickstart is absent: run `make demo` first")
+
+
+def test_the_readme_shows_commands():
+    assert {command.split()[1] for command in commands()} == {"check", "run", "status", "query"}
+
+
+@pytest.mark.parametrize("command", commands())
+def test_command(command):
+    done = subprocess.run(shlex.split(command), cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout or done.stderr
+
+
+def test_python(monkeypatch):
+    monkeypatch.chdir(ROOT)
+    blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert len(blocks) == 1
+    names = {}
+    exec(compile(blocks[0], "README.md", "exec"), names)
+    assert names["posterior"].summary.num_rows == 1
+    assert 6 <= names["posterior"].summary["log_age_q50"][0].as_py() <= 10.14
+    assert len(names["run"].posterior.to_pandas()) == 500
+
+
+def test_the_layout_named_is_the_layout_made():
+    folder = ROOT / "runs" / "quickstart"
+    for line in re.findall(r"^    runs/NAME/(\S+)", README, re.MULTILINE):
+        pattern = line.rstrip("/,").replace("=...", "=*")
+        assert list(folder.glob(pattern)), f"{line} is not in {folder}"

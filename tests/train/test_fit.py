@@ -1,0 +1,206 @@
+"""Training: it learns, it resumes to the bit, it stops in time, it names what goes wrong."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+import torch
+from batchflow.errors import UserError
+from batchflow.flow.checkpoint import load_model
+from batchflow.train.data import ShardSet
+from batchflow.train.fit import CHECKPOINT_FOLDER, HISTORY_FILE, train
+from batchflow.train.history import Record, read_history, write_history
+from batchflow.train.optimise import Optimisation, one_cycle
+from toy_mocks import toy_training, write_toy_shards
+
+TIMES = {"rows_per_second": 0.0, "seconds": 0.0}
+
+
+class InterruptedTraining(Exception):
+    """What a killed process looks like from within."""
+
+
+def stop_at(step: int):
+    def tell(progress) -> None:
+        if progress.step == step:
+            raise InterruptedTraining
+
+    return tell
+
+
+@pytest.fixture(scope="module")
+def paths(tmp_path_factory):
+    return write_toy_shards(tmp_path_factory.mktemp("mocks"), (1500, 1500))
+
+
+@pytest.fixture(scope="module")
+def unbroken(paths, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("unbroken")
+    return folder, train(toy_training(paths, {}), folder)
+
+
+def without_times(folder) -> list[Record]:
+    return [record._replace(**TIMES) for record in read_history(folder / HISTORY_FILE)]
+
+
+def test_figures_and_history_agree(unbroken):
+    folder, figures = unbroken
+    history = read_history(folder / HISTORY_FILE)
+    assert figures["steps"] == history[-1].step == 2 * (2700 // 256)
+    assert figures["rows"] == 256 * figures["steps"]
+    assert figures["held_out_loss"] == history[-1].held_out_loss
+    assert [record.epoch for record in history] == [1.0, 2.0]
+    assert all(record.rows_per_second > 0 for record in history)
+    assert load_model(folder).description["training"] == figures
+
+
+def test_training_lowers_the_held_out_loss(unbroken):
+    first, last = read_history(unbroken[0] / HISTORY_FILE)
+    assert last.held_out_loss < first.held_out_loss - 0.3
+
+
+def test_equal_seeds_give_equal_weights_and_others_do_not(paths, unbroken, tmp_path):
+    checksum = load_model(unbroken[0]).weights_sha256
+    train(toy_training(paths, {}), tmp_path / "again")
+    assert load_model(tmp_path / "again").weights_sha256 == checksum
+    train(toy_training(paths, {}, seed=2), tmp_path / "other")
+    assert load_model(tmp_path / "other").weights_sha256 != checksum
+
+
+@pytest.mark.parametrize("step", [1, 7, 10, 13])
+def test_a_killed_training_goes_on_to_the_same_weights_and_history(paths, unbroken, tmp_path, step):
+    often = toy_training(paths, {"checkpoint_seconds": 1e-9})
+    with pytest.raises(InterruptedTraining):
+        train(often, tmp_path, progress=stop_at(step))
+    assert (tmp_path / CHECKPOINT_FOLDER).is_dir()
+    steps = []
+    train(often, tmp_path, progress=lambda progress: steps.append(progress.step))
+    assert steps[0] == step + 1
+    assert load_model(tmp_path).weights_sha256 == load_model(unbroken[0]).weights_sha256
+    assert without_times(tmp_path) == without_times(unbroken[0])
+    assert not (tmp_path / CHECKPOINT_FOLDER).exists()
+
+
+def test_a_training_killed_twice_between_checkpoints_repeats_what_was_lost(paths, unbroken, tmp_path):
+    def stop_late(progress) -> None:
+        # No checkpoint is due after the third step: five steps are lost.
+        if progress.step == 3:
+            object.__setattr__(often.settings, "checkpoint_seconds", 1e9)
+        if progress.step == 8:
+            raise InterruptedTraining
+
+    often = toy_training(paths, {"checkpoint_seconds": 1e-9})
+    with pytest.raises(InterruptedTraining):
+        train(often, tmp_path, progress=stop_late)
+    steps = []
+    train(often, tmp_path, progress=lambda progress: steps.append(progress.step))
+    assert steps[0] == 4
+    assert load_model(tmp_path).weights_sha256 == load_model(unbroken[0]).weights_sha256
+
+
+def test_a_checkpoint_cut_short_is_not_used(paths, unbroken, tmp_path):
+    often = toy_training(paths, {"checkpoint_seconds": 1e-9})
+    with pytest.raises(InterruptedTraining):
+        train(often, tmp_path, progress=stop_at(5))
+    (tensors,) = (tmp_path / CHECKPOINT_FOLDER).glob("*.safetensors")
+    tensors.write_bytes(tensors.read_bytes()[:-10])
+    steps = []
+    train(often, tmp_path, progress=lambda progress: steps.append(progress.step))
+    assert steps[0] == 1
+    assert load_model(tmp_path).weights_sha256 == load_model(unbroken[0]).weights_sha256
+
+
+def test_a_checkpoint_of_other_settings_is_refused(paths, tmp_path):
+    often = toy_training(paths, {"checkpoint_seconds": 1e-9})
+    with pytest.raises(InterruptedTraining):
+        train(often, tmp_path, progress=stop_at(2))
+    with pytest.raises(UserError, match="other settings"):
+        train(replace(often, fingerprint="another"), tmp_path)
+
+
+def test_a_time_limit_ends_training_with_the_learning_rate_at_zero(paths, tmp_path):
+    settings = {"epochs": 10_000, "max_minutes": 1.5 / 60}
+    figures = train(toy_training(paths, settings), tmp_path)
+    assert 1.0 < figures["seconds"] < 6.0
+    assert figures["steps"] < 100_000
+    assert read_history(tmp_path / HISTORY_FILE)[-1].learning_rate < 1e-4
+
+
+def test_a_loss_that_is_no_number_names_epoch_and_batch(paths, tmp_path, monkeypatch):
+    original = Optimisation.step
+    calls = []
+
+    def poisoned(self, theta, features, fraction):
+        calls.append(fraction)
+        if len(calls) == 14:
+            theta = theta * torch.nan
+        original(self, theta, features, fraction)
+
+    monkeypatch.setattr(Optimisation, "step", poisoned)
+    with pytest.raises(UserError, match=r"epoch 1, batch 3, .*train.learning_rate"):
+        train(toy_training(paths, {}), tmp_path)
+    assert not (tmp_path / "model.json").exists()
+
+
+def test_losses_looked_at_late_still_name_the_first_bad_batch(paths, tmp_path):
+    from batchflow.train.fit import _Fit
+
+    fit = _Fit(toy_training(paths, {}), tmp_path, torch.device("cpu"))
+    theta, features = fit.held_out
+    for step in range(5):
+        fit.optimisation.step(theta * torch.nan if step == 2 else theta, features, 0.5)
+    with pytest.raises(UserError, match="epoch 0, batch 12,"):
+        fit.optimisation.check(epoch=0, batch=14)
+
+
+def test_streaming_and_resident_trainings_both_end(paths, tmp_path, monkeypatch):
+    monkeypatch.setattr("batchflow.train.data.GROUP_BYTES", 1000 * 4 * 6)
+    figures = train(toy_training(paths, {}), tmp_path)
+    assert figures["steps"] == 2 * 2 * (1350 // 256)
+
+
+def test_progress_is_told_after_every_step(paths, tmp_path):
+    seen = []
+    train(toy_training(paths, {"epochs": 1}), tmp_path, progress=seen.append)
+    assert [progress.step for progress in seen] == list(range(1, 11))
+    assert {progress.total_steps for progress in seen} == {10}
+    assert seen[-1].fraction == 1.0
+    assert seen[-1].record.step == 10
+
+
+def test_the_rate_rises_then_falls_to_zero():
+    rates = [one_cycle(i / 1000) for i in range(1001)]
+    peak = rates.index(max(rates))
+    assert rates[peak] == pytest.approx(1.0)
+    assert 0 < rates[0] < 0.1
+    assert rates[-1] == pytest.approx(0.0)
+    assert all(b >= a for a, b in zip(rates[:peak], rates[1 : peak + 1], strict=True))
+    assert all(b <= a for a, b in zip(rates[peak:-1], rates[peak + 1 :], strict=True))
+
+
+def test_history_comes_back_as_written(tmp_path):
+    records = [Record(10, 0.5, -1.0, -0.9, 1e-3, 5e4, 2.0), Record(20, 1.0, -1.2, -1.0, 5e-4, 6e4, 4.0)]
+    write_history(tmp_path / HISTORY_FILE, records)
+    assert read_history(tmp_path / HISTORY_FILE) == records
+    assert read_history(tmp_path / "nothing.parquet") == []
+
+
+def test_a_checkpoint_is_json_and_tensors_only(paths, tmp_path):
+    often = toy_training(paths, {"checkpoint_seconds": 1e-9})
+    with pytest.raises(InterruptedTraining):
+        train(often, tmp_path, progress=stop_at(4))
+    names = sorted(path.name for path in (tmp_path / CHECKPOINT_FOLDER).iterdir())
+    assert names == ["state.json", "step-4.safetensors"]
+    assert json.loads((tmp_path / CHECKPOINT_FOLDER / "state.json").read_text())["step"] == 4
+
+
+def test_held_out_rows_are_asked_for_once(paths, tmp_path, monkeypatch):
+    calls = []
+    original = ShardSet.read_held_out
+    monkeypatch.setattr(
+        ShardSet, "read_held_out", lambda self, limit: calls.append(limit) or original(self, limit)
+    )
+    train(toy_training(paths, {"epochs": 1}), tmp_path)
+    assert len(calls) == 1
