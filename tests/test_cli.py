@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -191,8 +192,45 @@ def test_a_run_killed_in_every_stage_ends_as_an_unbroken_one(finished, tmp_path)
             )
 
 
-def test_rows_that_cannot_be_inferred_stay_with_a_reason(finished, tmp_path):
-    """A hostile table inferred with a finished model: `infer` alone, after the model was copied."""
+HOSTILE = """object_id,galaxy,distance_mpc,{fluxes},{errors}
+a,../x,9.8,1e-3,1e-3,1e-3,1e-3,1e-3,1e-4,1e-4,1e-4,1e-4,1e-4
+a,../x,9.8,-1e-5,1e-3,1e-3,1e-3,1e-3,1e-4,1e-4,1e-4,1e-4,1e-4
+c,../x,9.8,,,,,,,,,,
+d,Ωmega/\u2764,9.8,1e-3,,1e-3,1e-3,1e-3,1e-4,,0,1e-4,1e-4
+e,Ωmega/\u2764,,1e-3,1e-3,1e-3,1e-3,1e-3,1e-4,1e-4,1e-4,1e-4,1e-4
+"""
+
+
+def test_a_hostile_catalogue_is_inferred_and_flagged_and_stays_in_its_folder(finished, tmp_path):
+    """`infer` alone, with a model made elsewhere and brought here."""
+    bands = ("wfc3_f275w", "wfc3_f336w", "wfc3_f438w", "wfc3_f555w", "wfc3_f814w")
+    text = HOSTILE.format(
+        fluxes=",".join(f"flux_{band}" for band in bands), errors=",".join(f"error_{band}" for band in bands)
+    )
+    (tmp_path / "hostile.csv").write_text(text, encoding="utf-8")
+    folder = tmp_path / "runs" / "deep" / "run"
+    shutil.copytree(finished[0] / "model", folder / "model")
+    path = f"catalogue.0.path={tmp_path / 'hostile.csv'}"
+    batchflow("infer", JOBS / "quickstart.toml", overrides=small(folder, path, "catalogue.0.columns={}"))
+    rows = {}
+    for row in posterior(folder).to_pylist():
+        rows.setdefault(row["object_id"], []).append((row, Flag(row["flags"])))
+    assert sorted(rows) == ["a", "c", "d", "e"]
+    assert len(rows["a"]) == 2
+    assert all(Flag.DUPLICATE_ID in flags and row["log_age_q50"] > 6 for row, flags in rows["a"])
+    assert sum(Flag.NEGATIVE_FLUX in flags for _, flags in rows["a"]) == 1
+    assert {Flag.NO_BAND, Flag.NOT_INFERRED} <= set(rows["c"][0][1])
+    assert {Flag.MISSING_BAND, Flag.BAD_ERROR} <= set(rows["d"][0][1])
+    assert rows["d"][0][0]["n_bands"] == 3
+    assert {Flag.NO_DISTANCE, Flag.NOT_INFERRED} <= set(rows["e"][0][1])
+    assert sorted({row["galaxy"] for (row, _), *_ in rows.values()}) == ["../x", "Ωmega/\u2764"]
+    assert sorted(item.name for item in tmp_path.iterdir()) == ["hostile.csv", "runs"]
+    assert [item.name for item in (tmp_path / "runs" / "deep").iterdir()] == ["run"]
+    found = batchflow("query", folder, "SELECT count(*) AS n FROM posterior WHERE galaxy = '../x'", "--json")
+    assert json.loads(found.stdout) == [{"n": 3}]
+
+
+def test_rows_that_cannot_be_inferred_stay_with_a_reason(finished):
     from batchflow import open_model
 
     model = open_model(finished[0])

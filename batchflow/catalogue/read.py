@@ -16,6 +16,7 @@ from batchflow.catalogue.normalise import RawCatalogue, normalise
 from batchflow.catalogue.table import read_table
 from batchflow.config import CatalogueSettings
 from batchflow.errors import UserError
+from batchflow.physics.bands import AB_MINUS_VEGA
 from batchflow.schema import Flag, flux_column
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,8 @@ class CatalogueSummary:
     """Rows by visual class; 0 unknown."""
     bands: Mapping[str, int]
     """Rows with a usable flux or limit, by band of the survey."""
+    zero_points: Mapping[str, float]
+    """AB - Vega [mag] by band, where the file is in Vega magnitudes."""
     sentinels: Mapping[str, int]
     """Values that stand for none, by what they mean; in the whole file."""
     flags: Mapping[str, int]
@@ -59,10 +62,12 @@ class CatalogueSummary:
         named |= {"sentinels": self.sentinels, "flags": self.flags}
         lines = [f"{self.survey}: {self.n_rows} rows from {self.path}{left_out}"]
         lines += [f"  {name}: {_counts(values)}" for name, values in named.items() if values]
+        if self.zero_points:
+            lines.append(f"  AB - Vega [mag]: {_counts(self.zero_points)}")
         return lines
 
 
-def _counts(values: Mapping[Any, int]) -> str:
+def _counts(values: Mapping[Any, float]) -> str:
     return ", ".join(f"{name} ({count})" for name, count in values.items())
 
 
@@ -152,9 +157,16 @@ def _summarise(entry: CatalogueSettings, raw: RawCatalogue, table: pa.Table) -> 
         galaxies=_value_counts(table, "galaxy"),
         classes=_value_counts(table, "class_"),
         bands={band: int(np.isfinite(table[flux_column(band)].to_numpy()).sum()) for band in raw.flux},
+        zero_points=_zero_points(entry, list(raw.flux)),
         sentinels=dict(raw.sentinels),
         flags={name: count for name, count in by_flag.items() if count},
     )
+
+
+def _zero_points(entry: CatalogueSettings, bands: Sequence[str]) -> dict[str, float]:
+    if entry.format != "legus" and entry.unit != "Vega":
+        return {}
+    return {band: entry.zero_points.get(band, AB_MINUS_VEGA[band]) for band in bands}
 
 
 def _value_counts(table: pa.Table, column: str) -> dict[Any, int]:

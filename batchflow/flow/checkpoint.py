@@ -16,7 +16,8 @@ from pydantic import ValidationError
 
 from batchflow.config import FlowSettings
 from batchflow.errors import UserError
-from batchflow.flow.network import PosteriorDensity, PosteriorNetwork, Specification
+from batchflow.flow.density import PosteriorDensity, Specification
+from batchflow.flow.network import PosteriorNetwork
 from batchflow.mocks.noise import NoiseModel
 from batchflow.shards import write_bytes, write_json
 

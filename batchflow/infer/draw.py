@@ -14,7 +14,7 @@ from torch import Tensor
 from batchflow.flow.checkpoint import PosteriorNetwork
 from batchflow.flow.features import Observations, noise_terms
 from batchflow.infer.clusters import Clusters
-from batchflow.infer.importance import inside, weigh
+from batchflow.infer.importance import inside, uncertified, weigh
 from batchflow.infer.likelihood import Photometry, TorchFluxTable, chi_square, log_likelihood
 from batchflow.keys import generator
 from batchflow.mocks.prior import log_prior_density
@@ -102,28 +102,29 @@ def _draw_chunk(proposal: Proposal, clusters: Clusters, options: Options) -> Dra
     seen, survey = observations(clusters, network)
     base = _base(clusters, options, len(proposal.parameters)).to(network.device)
     theta, log_q = network.sample(seen, survey, base)
-    shift = torch.as_tensor(clusters.log_mass_shift, dtype=theta.dtype, device=theta.device)[:, None]
     values = {name: theta[..., i] for i, name in enumerate(proposal.parameters)}
     photometry = Photometry(seen, noise_terms(network.noise_on(network.device), seen, survey))
     log_model = _log_model(proposal.table, values)
-    low, high = network.boxes["log_mass"]
-    values["log_mass"] = values["log_mass"] + shift
+    shift = torch.as_tensor(clusters.log_mass_shift, dtype=theta.dtype, device=theta.device)
+    values["log_mass"] = values["log_mass"] + shift[:, None]
     # The flow keeps every other parameter inside its box; mass it knows only relative to the brightness.
-    within = inside(values["log_mass"], low, high)
-    target = log_likelihood(photometry, log_model) + within + log_prior_density(network.boxes)
-    weighted = weigh(target, log_q) if options.certify else weigh(within, torch.zeros_like(within))
-    certificate = 1.0 if options.certify else torch.nan
+    within = inside(values["log_mass"], *network.boxes["log_mass"])
     chi2 = chi_square(photometry, log_model)
-    pvalue = _predictive_pvalue(chi2, weighted.log_weights, photometry.detected.sum(1))
-    density = target if options.certify else log_q + within
-    tensors = (
-        weighted.log_weights,
-        density,
-        weighted.efficiency * certificate,
-        weighted.log_evidence * certificate,
+    if options.certify:
+        density = log_likelihood(photometry, log_model) + within + log_prior_density(network.boxes)
+        weighted = weigh(density, log_q)
+    else:
+        density = log_q + within
+        weighted = uncertified(within)
+    return Draws(
+        values={name: _numpy(value) for name, value in values.items()},
+        log_weights=_numpy(weighted.log_weights),
+        log_density=_numpy(density),
+        efficiency=_numpy(weighted.efficiency),
+        log_evidence=_numpy(weighted.log_evidence),
+        chi2=_numpy(chi2),
+        pvalue=_predictive_pvalue(chi2, weighted.log_weights, photometry.detected.sum(1)),
     )
-    arrays = [_numpy(tensor) for tensor in tensors]
-    return Draws({name: _numpy(value) for name, value in values.items()}, *arrays, _numpy(chi2), pvalue)
 
 
 def observations(clusters: Clusters, network: PosteriorNetwork) -> tuple[Observations, Tensor]:
@@ -187,15 +188,15 @@ def _assemble(
         return whole
 
     wide = options.draws
-    values = {name: spread([chunk.values[name] for chunk in chunks], wide) for name in parameters}
-    columns = [
-        spread([getattr(chunk, name) for chunk in chunks], *(() if name in _BY_CLUSTER else (wide,)))
-        for name in Draws._fields[1:]
-    ]
-    return Draws(values, *columns)
-
-
-_BY_CLUSTER = ("efficiency", "log_evidence", "pvalue")
+    return Draws(
+        values={name: spread([chunk.values[name] for chunk in chunks], wide) for name in parameters},
+        log_weights=spread([chunk.log_weights for chunk in chunks], wide),
+        log_density=spread([chunk.log_density for chunk in chunks], wide),
+        efficiency=spread([chunk.efficiency for chunk in chunks]),
+        log_evidence=spread([chunk.log_evidence for chunk in chunks]),
+        chi2=spread([chunk.chi2 for chunk in chunks], wide),
+        pvalue=spread([chunk.pvalue for chunk in chunks]),
+    )
 
 
 def _numpy(tensor: Tensor) -> Floats:

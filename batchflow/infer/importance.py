@@ -46,6 +46,24 @@ def weigh(log_target: Tensor, log_proposal: Tensor) -> Weighted:
     return Weighted(log_weights, torch.where(lost, nan, efficiency), torch.where(lost, nan, evidence))
 
 
+def uncertified(within: Tensor) -> Weighted:
+    """Equal weights of the draws inside the prior, when nothing is certified.
+
+    Parameters
+    ----------
+    within : Tensor, shape (n_clusters, n_draws)
+        0 inside the prior, -inf outside.
+
+    Returns
+    -------
+    Weighted
+        Efficiency and evidence are NaN: nobody looked.
+    """
+    found = weigh(within, torch.zeros_like(within))
+    unknown = torch.full_like(found.efficiency, torch.nan)
+    return Weighted(found.log_weights, unknown, unknown)
+
+
 def inside(values: Tensor, low: float, high: float) -> Tensor:
     """0 inside [low, high], -inf outside: the logarithm of a box prior up to its constant."""
     within = (values >= low) & (values <= high)

@@ -15,8 +15,8 @@ import torch
 
 from batchflow.config import TrainSettings
 from batchflow.flow.checkpoint import new_network, save_model
+from batchflow.flow.density import Specification, with_mass
 from batchflow.flow.features import Features, make_features
-from batchflow.flow.network import Specification, with_mass
 from batchflow.keys import key
 from batchflow.train import resume
 from batchflow.train.data import Batches, Mocks, ShardSet

@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from batchflow.errors import UserError
+from batchflow.flow.density import PosteriorDensity
 from batchflow.flow.features import Features
-from batchflow.flow.network import PosteriorDensity
 
 WARM_UP = 0.3
 """Share of the training in which the learning rate rises to its peak."""

@@ -5,9 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from batchflow.flow.density import PosteriorDensity
 from batchflow.flow.features import Features, make_features
 from batchflow.flow.mass import mass_frame
-from batchflow.flow.network import PosteriorDensity, PosteriorNetwork
+from batchflow.flow.network import PosteriorNetwork
 from batchflow.keys import key
 from batchflow.train.data import ShardSet, joined
 from batchflow.train.simulate import simulate
@@ -16,8 +17,9 @@ SAMPLE_ROWS = 65_536
 """Mocks looked at."""
 SAMPLE_SHARDS = 16
 """Shards they come from at most."""
-T2_QUANTILE = 2.92
-"""95 % quantile of Student's t with two degrees of freedom, which folds the mass coordinate."""
+MASS_RANGE = 2.92
+"""The middle 90 % of the mocks spread over this much of the folded coordinate: about 0.14 to 0.86 of the
+unit interval, so that single objects, whose masses scatter less, keep clear of its ends."""
 
 
 def prepare(network: PosteriorNetwork, shards: ShardSet, seed: int, emulator_steps: int) -> float:
@@ -71,4 +73,4 @@ def _scale_mass(density: PosteriorDensity, features: Features, others: Tensor, l
     place = (log_mass - features.log_brightness - frame.centre) / frame.width
     low, middle, high = place.quantile(torch.tensor([0.05, 0.5, 0.95]))
     density.mass_centre.copy_(middle)
-    density.mass_spread.copy_(((high - low) / (2 * T2_QUANTILE)).clamp(min=1e-3))
+    density.mass_spread.copy_(((high - low) / MASS_RANGE).clamp(min=1e-3))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from batchflow.config import FlowSettings
-from batchflow.flow.model import ConditionalFlow
+from batchflow.flow.model import ConditionalFlow, coupling_order
 
 KINDS = ("spline", "affine")
 
@@ -64,9 +65,14 @@ def test_the_jacobian_is_that_of_autograd():
     assert log_prob.item() == pytest.approx(-log_volume.item(), abs=1e-8)
 
 
-def test_every_coordinate_is_moved():
-    flow = random_flow("spline", 4, couplings=4)
-    assert sorted(coupling.moved for coupling in flow.couplings) == [0, 1, 2, 3]
+def test_the_first_coordinate_is_moved_once_and_the_others_in_turn():
+    assert coupling_order(6, 3) == [0, 1, 2, 1, 2, 1]
+    assert coupling_order(1, 1) == [0]
+
+
+@pytest.mark.parametrize("n_parameters", [1, 2, 3, 8])
+def test_every_coordinate_is_moved_however_few_couplings_are_asked_for(n_parameters):
+    assert set(coupling_order(2, n_parameters)) == set(range(n_parameters))
 
 
 def test_equal_generators_give_equal_draws():

@@ -7,25 +7,26 @@ from dataclasses import replace
 
 import pytest
 import torch
+from toy_mocks import toy_training, write_toy_shards
+
 from batchflow.errors import UserError
 from batchflow.flow.checkpoint import load_model
 from batchflow.train.data import ShardSet
 from batchflow.train.fit import CHECKPOINT_FOLDER, HISTORY_FILE, train
 from batchflow.train.history import Record, read_history, write_history
 from batchflow.train.optimise import Optimisation, one_cycle
-from toy_mocks import toy_training, write_toy_shards
 
 TIMES = {"rows_per_second": 0.0, "seconds": 0.0}
 
 
-class InterruptedTraining(Exception):
+class InterruptionError(Exception):
     """What a killed process looks like from within."""
 
 
 def stop_at(step: int):
     def tell(progress) -> None:
         if progress.step == step:
-            raise InterruptedTraining
+            raise InterruptionError
 
     return tell
 
@@ -56,9 +57,11 @@ def test_figures_and_history_agree(unbroken):
     assert load_model(folder).description["training"] == figures
 
 
-def test_training_lowers_the_held_out_loss(unbroken):
-    first, last = read_history(unbroken[0] / HISTORY_FILE)
-    assert last.held_out_loss < first.held_out_loss - 0.3
+def test_training_lowers_the_held_out_loss(paths, tmp_path):
+    train(toy_training(paths, {"epochs": 12, "learning_rate": 1e-2}), tmp_path)
+    history = read_history(tmp_path / HISTORY_FILE)
+    assert history[-1].held_out_loss < history[0].held_out_loss - 0.3
+    assert abs(history[-1].train_loss - history[-1].held_out_loss) < 0.5
 
 
 def test_equal_seeds_give_equal_weights_and_others_do_not(paths, unbroken, tmp_path):
@@ -72,7 +75,7 @@ def test_equal_seeds_give_equal_weights_and_others_do_not(paths, unbroken, tmp_p
 @pytest.mark.parametrize("step", [1, 7, 10, 13])
 def test_a_killed_training_goes_on_to_the_same_weights_and_history(paths, unbroken, tmp_path, step):
     often = toy_training(paths, {"checkpoint_seconds": 1e-9})
-    with pytest.raises(InterruptedTraining):
+    with pytest.raises(InterruptionError):
         train(often, tmp_path, progress=stop_at(step))
     assert (tmp_path / CHECKPOINT_FOLDER).is_dir()
     steps = []
@@ -89,10 +92,10 @@ def test_a_training_killed_twice_between_checkpoints_repeats_what_was_lost(paths
         if progress.step == 3:
             object.__setattr__(often.settings, "checkpoint_seconds", 1e9)
         if progress.step == 8:
-            raise InterruptedTraining
+            raise InterruptionError
 
     often = toy_training(paths, {"checkpoint_seconds": 1e-9})
-    with pytest.raises(InterruptedTraining):
+    with pytest.raises(InterruptionError):
         train(often, tmp_path, progress=stop_late)
     steps = []
     train(often, tmp_path, progress=lambda progress: steps.append(progress.step))
@@ -102,7 +105,7 @@ def test_a_training_killed_twice_between_checkpoints_repeats_what_was_lost(paths
 
 def test_a_checkpoint_cut_short_is_not_used(paths, unbroken, tmp_path):
     often = toy_training(paths, {"checkpoint_seconds": 1e-9})
-    with pytest.raises(InterruptedTraining):
+    with pytest.raises(InterruptionError):
         train(often, tmp_path, progress=stop_at(5))
     (tensors,) = (tmp_path / CHECKPOINT_FOLDER).glob("*.safetensors")
     tensors.write_bytes(tensors.read_bytes()[:-10])
@@ -114,7 +117,7 @@ def test_a_checkpoint_cut_short_is_not_used(paths, unbroken, tmp_path):
 
 def test_a_checkpoint_of_other_settings_is_refused(paths, tmp_path):
     often = toy_training(paths, {"checkpoint_seconds": 1e-9})
-    with pytest.raises(InterruptedTraining):
+    with pytest.raises(InterruptionError):
         train(often, tmp_path, progress=stop_at(2))
     with pytest.raises(UserError, match="other settings"):
         train(replace(often, fingerprint="another"), tmp_path)
@@ -176,8 +179,8 @@ def test_the_rate_rises_then_falls_to_zero():
     assert rates[peak] == pytest.approx(1.0)
     assert 0 < rates[0] < 0.1
     assert rates[-1] == pytest.approx(0.0)
-    assert all(b >= a for a, b in zip(rates[:peak], rates[1 : peak + 1], strict=True))
-    assert all(b <= a for a, b in zip(rates[peak:-1], rates[peak + 1 :], strict=True))
+    assert rates[: peak + 1] == sorted(rates[: peak + 1])
+    assert rates[peak:] == sorted(rates[peak:], reverse=True)
 
 
 def test_history_comes_back_as_written(tmp_path):
@@ -189,7 +192,7 @@ def test_history_comes_back_as_written(tmp_path):
 
 def test_a_checkpoint_is_json_and_tensors_only(paths, tmp_path):
     often = toy_training(paths, {"checkpoint_seconds": 1e-9})
-    with pytest.raises(InterruptedTraining):
+    with pytest.raises(InterruptionError):
         train(often, tmp_path, progress=stop_at(4))
     names = sorted(path.name for path in (tmp_path / CHECKPOINT_FOLDER).iterdir())
     assert names == ["state.json", "step-4.safetensors"]

@@ -8,10 +8,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from toy_mocks import BANDS, toy_fluxes, write_toy_shards
+
 from batchflow.errors import UserError
 from batchflow.shards import write_table
 from batchflow.train.data import Batches, ShardSet, open_shards
-from toy_mocks import BANDS, toy_fluxes, write_toy_shards
 
 SIZES = (400, 300, 500, 350)
 
@@ -122,7 +123,7 @@ def test_no_shards_is_the_users_mistake():
 
 
 def test_a_missing_shard_is_named(tmp_path):
-    with pytest.raises(UserError, match="nowhere.parquet cannot be read"):
+    with pytest.raises(UserError, match=r"nowhere.parquet cannot be read"):
         open_shards([tmp_path / "nowhere.parquet"], BANDS, 0.1)
 
 
@@ -137,7 +138,7 @@ def test_a_flux_that_is_none_is_found_with_its_row(tmp_path, value):
     (path,) = write_toy_shards(tmp_path, (50,))
     _spoil(path, value)
     shards = open_shards([path], BANDS, 0.1)
-    with pytest.raises(UserError, match="1 of 50 rows .* the first at row 7"):
+    with pytest.raises(UserError, match=r"1 of 50 rows .* the first at row 7"):
         shards.read(0, slice(0, 50))
 
 
