@@ -84,8 +84,10 @@ def _prior_problems(job: Job) -> list[str]:
     except UserError as error:
         return [f"[model]: {error}"]
     boxes = job.prior.boxes()
-    return [
-        f"prior.{name} = [{boxes[name][0]:g}, {boxes[name][1]:g}] goes beyond the engine's {low:.6g} to {high:.6g}"
+    absent = [f"prior.{name} is missing: the engine varies it" for name in limits if name not in boxes]
+    return absent + [
+        f"prior.{name} = [{boxes[name][0]:g}, {boxes[name][1]:g}] goes beyond "
+        f"the engine's {low:.6g} to {high:.6g}"
         for name, (low, high) in limits.items()
         if name in boxes and not low <= boxes[name][0] < boxes[name][1] <= high
     ]

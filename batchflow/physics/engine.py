@@ -16,6 +16,7 @@ from batchflow.physics.embedded import EmbeddedEngine
 from batchflow.physics.table import FluxTable
 
 Floats = NDArray[np.float64]
+Columns = dict[str, NDArray[np.float32]]
 
 
 class Engine(Protocol):
@@ -36,6 +37,9 @@ class Engine(Protocol):
     def fluxes(self, parameters: Mapping[str, ArrayLike]) -> Floats:
         """Flux densities [mJy] at 10 pc for 1 Msun formed, shape (n, n_bands)."""
 
+    def realise(self, parameters: Columns, boxes: Mapping[str, tuple[float, float]]) -> Columns:
+        """The parameters that the engine can compute nearest to those drawn, inside the prior's box."""
+
     def table(self) -> FluxTable:
         """The fluxes over the whole range of the parameters."""
 
@@ -47,7 +51,13 @@ def _embedded(settings: ModelSettings) -> Engine:
     return EmbeddedEngine(settings.bands, settings.metallicity, settings.extinction, settings.rv)
 
 
-ENGINES: dict[str, Callable[[ModelSettings], Engine]] = {"embedded": _embedded}
+def _cigale(settings: ModelSettings) -> Engine:
+    from batchflow.physics.cigale import CigaleEngine
+
+    return CigaleEngine(settings)
+
+
+ENGINES: dict[str, Callable[[ModelSettings], Engine]] = {"embedded": _embedded, "cigale": _cigale}
 """What opens each engine, by the name in ``[model] engine``."""
 
 
