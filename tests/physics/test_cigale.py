@@ -20,9 +20,7 @@ Columns = dict[str, NDArray[np.float32]]
 
 
 def cigale(bands: list[str] = BANDS, metallicity: float = 0.02, **settings: Any) -> CigaleEngine:
-    engine = open_engine(
-        {"engine": "cigale", "bands": bands, "metallicity": metallicity, "cigale": settings}
-    )
+    engine = open_engine({"engine": "cigale", "bands": bands, "metallicity": metallicity, "cigale": settings})
     assert isinstance(engine, CigaleEngine)
     return engine
 
@@ -91,7 +89,7 @@ def test_realised_ages_are_the_nearest_inside_the_box(any_cigale: str) -> None:
 def test_whole_myr_are_the_ages_of_a_star_formation_history(old_cigale: str) -> None:
     engine = cigale()
     ages = 10 ** (engine.realise(drawn(500), BOXES)["log_age"].astype(float) - 6)
-    np.testing.assert_allclose(ages, np.round(ages), rtol=1e-6)
+    np.testing.assert_allclose(ages, np.round(ages), rtol=3e-6)
     assert engine.chain.modules == ("sfh2exp", "bc03", "dustatt_calzleit")
 
 
@@ -122,7 +120,9 @@ def test_no_rows_are_no_trouble(new_cigale: str) -> None:
 
 def test_what_it_says_of_itself(any_cigale: str) -> None:
     described = json.loads(json.dumps(cigale().describe()))
-    assert described["pcigale"]["line"] == {"new": "2022", "old": "0.9"}.get(any_cigale, described["pcigale"]["line"])
+    assert described["pcigale"]["line"] == {"new": "2022", "old": "0.9"}.get(
+        any_cigale, described["pcigale"]["line"]
+    )
     assert len(described["pcigale"]["database"]) == 16
     assert described["pcigale"]["version"]
     assert described["filters"] == NAMES
@@ -131,7 +131,7 @@ def test_what_it_says_of_itself(any_cigale: str) -> None:
 def test_the_default_is_chabrier_and_the_chain_can_be_had_otherwise(any_cigale: str) -> None:
     module = "bc03_ssp" if any_cigale == "new" else "bc03"
     assert cigale().describe()["values"][module]["imf"] == 1
-    with pytest.raises(UserError, match="imf = 'kroupa': CIGALE's .* has salpeter and chabrier"):
+    with pytest.raises(UserError, match=r"imf = 'kroupa': CIGALE's .* has salpeter and chabrier"):
         cigale(imf="kroupa")
 
 
@@ -152,7 +152,10 @@ def test_trap_1_values_alone_are_the_key_of_the_cache(new_cigale: str) -> None:
     for name, engine in stars.items():
         engine.fluxes(at)
         assert next(iter(engine._warehouse._open.sed_cache)), name
-    info = [engine._warehouse._open.get_sed(engine.chain.modules, engine.chain.fixed).info for engine in stars.values()]
+    info = [
+        engine._warehouse._open.get_sed(engine.chain.modules, engine.chain.fixed).info
+        for engine in stars.values()
+    ]
     assert ["stellar.mass_alive" in found for found in info] == [False, True]
 
 
@@ -217,13 +220,17 @@ def test_trap_4_the_list_of_parameters_has_two_names(
 
 def test_trap_4_one_population_stops_the_galaxy_chain_only(new_cigale: str) -> None:
     chain = ["sfh2exp", "bc03", "dustext"]
-    with pytest.raises(UserError, match="bc03.separation_age = 0 stops CIGALE"):
+    with pytest.raises(UserError, match=r"bc03\.separation_age = 0 stops CIGALE"):
         cigale(modules=chain, parameters={"bc03": {"separation_age": 0}})
-    assert np.isfinite(cigale(parameters={"bc03_ssp": {"separation_age": 0}}).fluxes({"log_age": 7, "ebv": 0})).all()
+    assert np.isfinite(
+        cigale(parameters={"bc03_ssp": {"separation_age": 0}}).fluxes({"log_age": 7, "ebv": 0})
+    ).all()
 
 
 def test_trap_5_filters_are_looked_up_and_can_be_named(any_cigale: str) -> None:
-    with pytest.raises(UserError, match=r"no filter 'hst.wfc3.F475W'; set model.cigale.filters.wfc3_f475w .*F275W"):
+    with pytest.raises(
+        UserError, match=r"no filter 'hst.wfc3.F475W'; set model.cigale.filters.wfc3_f475w .*F275W"
+    ):
         cigale(bands=["wfc3_f475w"])
     at = {"log_age": 7.0, "ebv": 0.1}
     named = cigale(bands=["wfc3_f475w"], filters={"wfc3_f475w": "hst.wfc3.F438W"})
@@ -305,7 +312,10 @@ def test_a_parameter_without_limits_asks_for_them(new_cigale: str) -> None:
     [
         ({"modules": ["ssp", "bc03_spp", "dustext"]}, "no module 'bc03_spp'; did you mean 'bc03_ssp'"),
         ({"modules": ["ssp", "ssp", "dustext"]}, "names ssp twice"),
-        ({"modules": ["ssp", "bc03_ssp"]}, "no module of ssp bc03_ssp is known to take ebv.*model.cigale.map.ebv"),
+        (
+            {"modules": ["ssp", "bc03_ssp"]},
+            "no module of ssp bc03_ssp is known to take ebv.*model.cigale.map.ebv",
+        ),
         ({"modules": ["dustext", "bc03_ssp", "ssp"]}, "CIGALE stops at its first SED, dustext bc03_ssp ssp"),
         ({"parameters": {"bc03": {"imf": 1}}}, "parameters.bc03.imf is what model.cigale.imf says"),
         ({"parameters": {"nebular": {"logU": -2.0}}}, "the chain has no module 'nebular'"),
@@ -331,7 +341,9 @@ def test_wrong_settings_are_refused(settings: dict[str, Any], message: str, new_
 
 
 def test_a_metallicity_that_cigale_lacks(any_cigale: str) -> None:
-    with pytest.raises(UserError, match=r"metallicity = 0.01: CIGALE has 0.0001, 0.0004, 0.004, 0.008, 0.02, 0.05"):
+    with pytest.raises(
+        UserError, match=r"metallicity = 0.01: CIGALE has 0.0001, 0.0004, 0.004, 0.008, 0.02, 0.05"
+    ):
         cigale(metallicity=0.01)
 
 
@@ -356,7 +368,7 @@ def test_wrong_values_are_refused(values: dict[str, Any], message: str, new_ciga
 
 
 def test_a_box_without_any_age(new_cigale: str) -> None:
-    with pytest.raises(UserError, match="prior.log_age holds none of CIGALE's own values"):
+    with pytest.raises(UserError, match=r"prior\.log_age holds none of CIGALE's own values"):
         cigale().realise(drawn(3), {"log_age": (6.001, 6.002)})
 
 

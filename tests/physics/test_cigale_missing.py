@@ -1,4 +1,4 @@
-"""No pcigale, a broken one, one without its database: the user is told how to get it, before any worker starts."""
+"""No pcigale, or a broken one: the user is told how to get it, before any worker starts."""
 
 from __future__ import annotations
 
@@ -53,8 +53,9 @@ def test_exit_status_2_and_no_worker(
     absent: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("batchflow.cluster.connect", lambda *_: pytest.fail("a cluster was started"))
+    monkeypatch.setattr("sys.argv", ["batchflow", "mocks", str(write_job(tmp_path))])
     with pytest.raises(SystemExit) as ended:
-        main(["mocks", str(write_job(tmp_path))])
+        main()
     assert ended.value.code == 2
     assert "gitlab.lam.fr" in capsys.readouterr().err.replace("\n", "")
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import time
+from typing import ClassVar
 
 import numpy as np
+
+Rules = dict[str, tuple[str, str, object]]
 
 GRID = np.geomspace(91.0, 2500.0, 400)
 """Wavelengths of the stars [nm]."""
@@ -73,16 +76,18 @@ class SED:
 class Module:
     """A module: its parameters are those listed by the class, by keyword."""
 
-    rules: dict[str, tuple[str, str, object]] = {}
+    rules: ClassVar[Rules] = {}
 
     def __init__(self, name: str, **given: object) -> None:
         if set(given) != set(self.rules):
-            raise KeyError(f"The parameters passed are different from the expected one: {set(given) ^ set(self.rules)}")
+            raise KeyError(
+                f"The parameters passed are different from the expected one: {set(given) ^ set(self.rules)}"
+            )
         self.name, self.given = name, given
 
 
 class Ssp(Module):
-    rules = {"index": ("cigale_list(dtype=int, minvalue=0)", "index of the SSP", 0)}
+    rules: ClassVar[Rules] = {"index": ("cigale_list(dtype=int, minvalue=0)", "index of the SSP", 0)}
 
     def process(self, sed: SED) -> None:
         sed.info["ssp.index"] = self.given["index"]
@@ -90,7 +95,7 @@ class Ssp(Module):
 
 
 class Bc03Ssp(Module):
-    rules = {
+    rules: ClassVar[Rules] = {
         "imf": ("cigale_list(dtype=int, options=0. & 1.)", "0 Salpeter, 1 Chabrier", 0),
         "metallicity": (OPTIONS, "metallicity", 0.02),
         "separation_age": ("cigale_list(dtype=int, minvalue=0)", "Myr", 10),
@@ -104,7 +109,7 @@ class Bc03Ssp(Module):
 
 
 class Sfh2Exp(Module):
-    rules = {
+    rules: ClassVar[Rules] = {
         "tau_main": ("cigale_list()", "Myr", 6000.0),
         "tau_burst": ("cigale_list()", "Myr", 50.0),
         "f_burst": ("cigale_list(minvalue=0., maxvalue=0.9999)", "", 0.01),
@@ -121,7 +126,7 @@ class Sfh2Exp(Module):
 
 
 class Bc03(Module):
-    rules = Bc03Ssp.rules
+    rules: ClassVar[Rules] = Bc03Ssp.rules
     averaged = True
     """Whether age N stands for N-0.9 .. N Myr."""
 
@@ -135,7 +140,9 @@ class Bc03(Module):
 
 
 class M2005(Bc03):
-    rules = Bc03Ssp.rules | {"metallicity": ("cigale_list(options=0.001 & 0.01 & 0.02 & 0.04)", "", 0.02)}
+    rules: ClassVar[Rules] = Bc03Ssp.rules | {
+        "metallicity": ("cigale_list(options=0.001 & 0.01 & 0.02 & 0.04)", "", 0.02)
+    }
 
     def process(self, sed: SED) -> None:
         super().process(sed)
@@ -143,7 +150,7 @@ class M2005(Bc03):
 
 
 class Nebular(Module):
-    rules = {
+    rules: ClassVar[Rules] = {
         "logU": ("cigale_list(options=-4.0 & -3.0 & -2.0 & -1.0)", "", -2.0),
         "f_esc": ("cigale_list(minvalue=0., maxvalue=1.)", "", 0.0),
         "emission": ("boolean()", "", True),
@@ -157,7 +164,7 @@ class Nebular(Module):
 
 
 class Dustext(Module):
-    rules = {
+    rules: ClassVar[Rules] = {
         "E_BV": ("cigale_list(minvalue=0.)", "mag", 0.3),
         "Rv": ("cigale_list(minvalue=0.)", "", 3.1),
         "law": ("cigale_list(dtype=int, options=0 & 1 & 2)", "0 CCM, 1 SMC, 2 LMC", 0),
@@ -175,7 +182,7 @@ class Dustext(Module):
 
 
 class CalzLeit(Dustext):
-    rules = {
+    rules: ClassVar[Rules] = {
         "E_BVs_young": ("cigale_list(minvalue=0.)", "mag", 0.3),
         "E_BVs_old_factor": ("cigale_list(minvalue=0., maxvalue=1.)", "", 0.44),
         "uv_bump_amplitude": ("cigale_list(minvalue=0.)", "", 0.0),
@@ -192,8 +199,8 @@ class CalzLeit(Dustext):
 
 def work() -> None:
     """Take the time that an SED takes."""
-    until = time.perf_counter() + float(os.environ.get("PCIGALE_DOUBLE_SECONDS", "0"))
-    while time.perf_counter() < until:
+    until = time.thread_time() + float(os.environ.get("PCIGALE_DOUBLE_SECONDS", "0"))
+    while time.thread_time() < until:
         pass
 
 
