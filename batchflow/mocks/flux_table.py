@@ -23,6 +23,7 @@ from batchflow.physics.cigale_table import (
     open_cigale,
     table_nodes,
 )
+from batchflow.physics.engine import open_engine
 from batchflow.physics.table import FluxTable
 from batchflow.plan import Plan, Unit, fingerprint, make_plan
 from batchflow.shards import write_table
@@ -122,6 +123,32 @@ def finish_table(parts: list[str], path: str, settings: dict[str, Any]) -> float
     table = replace(table, notes={**table.notes, "fingerprint": fingerprint(settings)})
     table.save(path)
     return float(table.notes["interpolation_error_mag"])
+
+
+def open_table(job: Job, run: RunFolder) -> FluxTable:
+    """The flux table of a job: the one saved in the run where there is one, else the engine's own.
+
+    Parameters
+    ----------
+    job : Job
+        The job.
+    run : RunFolder
+        Its run folder.
+
+    Returns
+    -------
+    FluxTable
+        What the mocks were, or would be, interpolated in.
+
+    Raises
+    ------
+    UserError
+        When the saved table cannot be read, or there is none and CIGALE is missing.
+    """
+    path = run.flux_table / TABLE_FILE
+    if wants_table(job.model) and path.exists():
+        return FluxTable.load(path)
+    return open_engine(job.model).table()
 
 
 def is_finished(path: Path, plan: Plan) -> bool:

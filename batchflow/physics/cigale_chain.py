@@ -1,6 +1,6 @@
 """Chains of CIGALE's modules: which modules, which parameter goes where, which values exist.
 
-Nothing here imports pcigale; `batchflow.physics.cigale` does. What a module takes comes from CIGALE's
+Nothing here imports pcigale; `batchflow.physics.cigale` alone does. What a module takes comes from CIGALE's
 own list of its parameters, so that every chain can be checked before an SED is computed.
 """
 

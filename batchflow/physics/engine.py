@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import ValidationError
 
-from batchflow.config import ModelSettings
+from batchflow.config import CigaleSettings, ModelSettings
 from batchflow.errors import UserError, nearest
 from batchflow.physics.embedded import EmbeddedEngine
 from batchflow.physics.table import FluxTable
@@ -52,7 +52,7 @@ def _embedded(settings: ModelSettings) -> Engine:
 
 
 def _cigale(settings: ModelSettings) -> Engine:
-    from batchflow.physics.cigale import CigaleEngine
+    from batchflow.physics.cigale_engine import CigaleEngine
 
     return CigaleEngine(settings)
 
@@ -104,7 +104,9 @@ def _explain(item: dict[str, Any]) -> str:
     """One error of pydantic as key, value and expectation."""
     key = ".".join(map(str, item["loc"]))
     if item["type"] == "extra_forbidden":
-        return f"unknown key {key}; {nearest(key, ModelSettings.model_fields)}"
+        section = CigaleSettings if item["loc"][0] == "cigale" else ModelSettings
+        return f"unknown key {key}; {nearest(str(item['loc'][-1]), section.model_fields)}"
     if item["type"] == "missing":
-        return f"{key} is missing; expected {ModelSettings.model_fields[key].description}"
+        known = ModelSettings.model_fields.get(key)
+        return f"{key} is missing" + (f"; expected {known.description}" if known else "")
     return f"{key} = {item['input']!r}: {str(item['msg']).removeprefix('Value error, ')}"

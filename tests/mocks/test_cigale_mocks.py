@@ -12,7 +12,14 @@ import pytest
 from batchflow import stages
 from batchflow.config import Job, load_job
 from batchflow.errors import UserError
-from batchflow.mocks.flux_table import TABLE_FILE, finish_table, is_finished, make_part, plan_table
+from batchflow.mocks.flux_table import (
+    TABLE_FILE,
+    finish_table,
+    is_finished,
+    make_part,
+    open_table,
+    plan_table,
+)
 from batchflow.mocks.make import make_shard
 from batchflow.paths import RunFolder
 from batchflow.physics.engine import open_engine
@@ -39,7 +46,7 @@ depth = [-5.3, -4.3]
 rows = 600
 rows_per_shard = 300
 [cluster]
-cpu_workers = 2
+cpu_workers = 1
 dashboard = "127.0.0.1:0"
 """
 TABLE = 'evaluate = "table"\nnodes = {log_age = [6.0, 9.2, 40], ebv = [0.0, 1.0, 51]}'
@@ -101,6 +108,14 @@ def test_whole_job_with_a_table(new_cigale: str, tmp_path: Path) -> None:
     (again,) = run_stages(job, ["mocks"], "resume")
     assert again.made == 1
     assert (run.flux_table / TABLE_FILE).stat().st_mtime_ns == before
+
+    np.testing.assert_array_equal(open_table(job, run).log_flux, table.log_flux)
+
+
+def test_without_a_saved_table_the_engine_computes_one(new_cigale: str, tmp_path: Path) -> None:
+    job = load(tmp_path, TABLE)
+    found = open_table(job, RunFolder(job.output))
+    np.testing.assert_array_equal(found.log_flux, open_engine(job.model).table().log_flux)
 
 
 def test_parts_that_are_there_are_not_made_again(new_cigale: str, tmp_path: Path) -> None:

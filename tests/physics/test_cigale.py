@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from batchflow.errors import UserError
-from batchflow.physics.cigale import CigaleEngine
+from batchflow.physics.cigale_engine import CigaleEngine
 from batchflow.physics.engine import open_engine
 
 BANDS = ["wfc3_f275w", "wfc3_f555w", "acs_f814w"]
