@@ -73,16 +73,60 @@ class PriorSettings(Settings):
         return {name: getattr(self, name).uniform for name in ("log_age", "log_mass", "ebv")}
 
 
+class CigaleTarget(Settings):
+    """Where a parameter goes in CIGALE's chain."""
+
+    to: str = Field(pattern=r"^\w+\.\w+$", description='"module.parameter" of CIGALE')
+    factor: float = Field(1.0, description="the parameter times this is what CIGALE gets")
+
+
+def _targets(value: Any) -> Any:
+    """A target may be written as its name alone, and one target without a list."""
+    entries = value if isinstance(value, list | tuple) else [value]
+    return [{"to": entry} if isinstance(entry, str) else entry for entry in entries]
+
+
+Targets = Annotated[tuple[CigaleTarget, ...], BeforeValidator(_targets)]
+
+
+class CigaleSettings(Settings):
+    """[model.cigale]: the engine cigale; read when ``engine = "cigale"``."""
+
+    modules: tuple[str, ...] = Field(
+        (), description="CIGALE's modules in order; default: ssp bc03_ssp dustext where CIGALE has them"
+    )
+    parameters: dict[str, dict[str, bool | int | float | str]] = Field(
+        {}, description="values of module parameters, by module; others keep their default"
+    )
+    map: dict[str, Targets] = Field(
+        {}, description='parameter of the prior to "module.parameter" of CIGALE, beyond those known'
+    )
+    imf: Literal["salpeter", "chabrier", "kroupa"] | None = Field(
+        None, description="initial mass function; default chabrier, for m2005 kroupa"
+    )
+    filters: dict[Band, str] = Field({}, description="name of a band's filter in CIGALE's database")
+    evaluate: Literal["direct", "table"] = Field(
+        "direct", description="each mock its own SED, or interpolated in a table that CIGALE computes"
+    )
+    nodes: dict[str, tuple[float, float, int]] = Field(
+        {}, description="lowest, highest and number of the flux table's nodes of a parameter"
+    )
+
+    def __hash__(self) -> int:
+        return hash(self.model_dump_json())
+
+
 class ModelSettings(Settings):
     """[model]: from parameters to fluxes."""
 
-    engine: Literal["embedded"] = Field("embedded", description="what computes the fluxes")
+    engine: Literal["embedded", "cigale"] = Field("embedded", description="what computes the fluxes")
     bands: tuple[Band, ...] = Field(min_length=1, description="every band any catalogue of the job has")
     metallicity: float = Field(0.02, gt=0, le=0.1, description="metal mass fraction of the stars")
     extinction: str = Field(
         "CCM89", description="extinction law: CCM89 as CIGALE has it, or another name of physics.dust"
     )
     rv: float = Field(3.1, ge=2.0, le=6.0, description="A(V) / E(B-V)")
+    cigale: CigaleSettings = CigaleSettings()
 
     @field_validator("bands")
     @classmethod

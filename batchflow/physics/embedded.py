@@ -106,6 +106,12 @@ class EmbeddedEngine:
             )
         return self.table().fluxes(parameters)
 
+    def realise(
+        self, parameters: dict[str, NDArray[np.float32]], boxes: Mapping[str, tuple[float, float]]
+    ) -> dict[str, NDArray[np.float32]]:
+        """The parameters as they are: this engine computes any within its limits."""
+        return parameters
+
     def table(self) -> FluxTable:
         """Fluxes at every age of the library and node of E(B-V)."""
         return self._table

@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -46,6 +46,8 @@ class FluxTable:
     log_surviving: Floats
     """log10 of the mass of living stars and remnants over the mass formed, shape (n_ages,), on the
     nodes of ``log_age``."""
+    notes: Mapping[str, Any] = field(default_factory=dict)
+    """Provenance, JSON-able: what computed the table, how well it interpolates."""
 
     def __post_init__(self) -> None:
         sizes = tuple(axis.size for axis in self.nodes)
@@ -135,7 +137,12 @@ class FluxTable:
 
     def metadata(self) -> dict[str, Any]:
         """What the arrays do not say; JSON-able, as `from_tensors` takes it."""
-        return {"format": FORMAT, "parameters": list(self.parameters), "bands": list(self.bands)}
+        return {
+            "format": FORMAT,
+            "parameters": list(self.parameters),
+            "bands": list(self.bands),
+            "notes": dict(self.notes),
+        }
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Floats], metadata: Mapping[str, Any]) -> FluxTable:
@@ -154,7 +161,8 @@ class FluxTable:
             parameters = tuple(metadata["parameters"])
             nodes = tuple(tensors[f"nodes.{name}"] for name in parameters)
             bands = tuple(metadata["bands"])
-            return cls(parameters, nodes, bands, tensors["log_flux"], tensors["log_surviving"])
+            notes = metadata.get("notes", {})
+            return cls(parameters, nodes, bands, tensors["log_flux"], tensors["log_surviving"], notes)
         except (KeyError, ValueError) as error:
             raise UserError(f"not a whole flux table ({error}): make it again") from None
 
