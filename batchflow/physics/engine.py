@@ -12,7 +12,8 @@ from pydantic import ValidationError
 
 from batchflow.config import ModelSettings
 from batchflow.errors import UserError, nearest
-from batchflow.physics.embedded import EmbeddedEngine
+from batchflow.physics.bands import read_curve
+from batchflow.physics.embedded import EmbeddedEngine, Gas
 from batchflow.physics.table import FluxTable
 
 Floats = NDArray[np.float64]
@@ -44,7 +45,11 @@ class Engine(Protocol):
 
 
 def _embedded(settings: ModelSettings) -> Engine:
-    return EmbeddedEngine(settings.bands, settings.metallicity, settings.extinction, settings.rv)
+    own = {name: read_curve(path, name) for name, path in settings.curves.items()}
+    bands = [own.get(name, name) for name in settings.bands]
+    gas = Gas(settings.covering, settings.log_u)
+    vary = {str(name): limits for name, limits in settings.vary.items()}
+    return EmbeddedEngine(bands, settings.metallicity, settings.extinction, settings.rv, gas, vary)
 
 
 ENGINES: dict[str, Callable[[ModelSettings], Engine]] = {"embedded": _embedded}

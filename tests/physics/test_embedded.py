@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from batchflow.errors import UserError
 from batchflow.physics.bands import AB_MINUS_VEGA, Band, read_curve
-from batchflow.physics.embedded import EmbeddedEngine, band_weights
+from batchflow.physics.embedded import EmbeddedEngine
+from batchflow.physics.photometry import band_weights
 from batchflow.physics.ssp import load_ssp
 
 LEGUS = ("wfc3_f275w", "wfc3_f336w", "wfc3_f438w", "wfc3_f555w", "wfc3_f814w")

@@ -13,11 +13,11 @@ import pytest
 from numpy.typing import NDArray
 
 from batchflow.physics import make_tables
-from batchflow.physics.bands import FOLDER, known_bands
+from batchflow.physics.bands import FOLDER, known_bands, load_band
 from batchflow.physics.dust import open_curve
-from batchflow.physics.embedded import EmbeddedEngine, band_weights
 from batchflow.physics.make_bands import KCORRECT, SEDPY, THIN, TRIM, source_curve, thin, trim
 from batchflow.physics.make_ssp import source_library
+from batchflow.physics.photometry import band_weights
 from batchflow.physics.ssp import SSP_FILE, SSPLibrary, load_ssp
 
 Floats = NDArray[np.float64]
@@ -103,7 +103,7 @@ def test_band_fluxes_are_those_of_the_full_spectra(name: str) -> None:
 def shipped_means(name: str) -> Floats:
     """Mean f_lambda in the band from the shipped table, (n_metallicities, n_ages, n_ebv)."""
     library = load_ssp()
-    band = EmbeddedEngine([name])._bands[0]
+    band = load_band(name)
     weights = band_weights(band, library.edges)
     used = weights > 0
     screen = 10 ** (-0.4 * open_curve("CCM89").magnitudes(library.wavelength[used][:, None], EBV))
