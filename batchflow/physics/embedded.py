@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from batchflow.errors import UserError
 from batchflow.physics.bands import Band, load_band
 from batchflow.physics.dust import open_curve
+from batchflow.physics.photometry import flux_per_luminosity
 from batchflow.physics.synthesis import Synthesis
 from batchflow.physics.table import FluxTable
 
@@ -146,6 +147,35 @@ class EmbeddedEngine:
         values = self._settings | options
         nodes = [np.array([values[name]]) for name in OPTIONS]
         return np.asarray(np.exp(self._log_flux(ebv, *nodes)[:, :, 0, 0, 0]))
+
+    def spectrum(self, parameters: Mapping[str, float]) -> tuple[Floats, Floats]:
+        """The spectrum at one point, for pictures.
+
+        Parameters
+        ----------
+        parameters : mapping of str to float
+            As `fluxes` takes them.
+
+        Returns
+        -------
+        wavelength : ndarray, shape (n_bins,)
+            Centres of the stellar library's bins [AA].
+        flux : ndarray, shape (n_bins,)
+            Flux density [mJy] at 10 pc for 1 Msun formed; NaN where the dust law says nothing.
+        """
+        values = self._settings | dict(parameters)
+        library, ages = self._synthesis.library, np.log10(self._synthesis.ages)
+        place = float(np.interp(values["log_age"], ages, np.arange(ages.size)))
+        cell = min(int(place), ages.size - 2)
+        (shares,) = self._shares(np.array([values["metallicity"]]))
+        log_light = sum(
+            shares[i] * np.log(self._synthesis.light(int(i), values["covering"])[cell : cell + 2])
+            for i in np.flatnonzero(shares)
+        )
+        light = np.exp(np.array([1 - (place - cell), place - cell]) @ np.asarray(log_light))
+        curve = open_curve(self._synthesis.law, values["rv"])
+        screen = 10 ** (-0.4 * curve.magnitudes(library.wavelength, values["ebv"]))
+        return library.wavelength, light * screen * flux_per_luminosity(library.wavelength)
 
     def describe(self) -> dict[str, Any]:
         """What the fluxes were made from; JSON-able."""

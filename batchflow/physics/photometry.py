@@ -49,7 +49,7 @@ def band_weights(band: Band, edges: Floats) -> Floats:
     areas[(middle < band.wavelength[0]) | (middle > band.wavelength[-1])] = 0.0
     bins = np.clip(np.searchsorted(edges, middle) - 1, 0, edges.size - 2)
     shares = np.bincount(bins, areas, minlength=edges.size - 1) / areas.sum()
-    return np.asarray(shares * _flux_per_luminosity(band))
+    return np.asarray(shares * flux_per_luminosity(band.pivot))
 
 
 def line_weights(band: Band, wavelength: Floats) -> Floats:
@@ -73,10 +73,10 @@ def line_weights(band: Band, wavelength: Floats) -> Floats:
     inner = 2 * (throughput[:-1] + throughput[1:]) * middle
     area = (np.diff(points) / 6 * (height[:-1] + height[1:] + inner)).sum()
     at_lines = np.interp(wavelength, points, throughput, left=0.0, right=0.0)
-    return np.asarray(at_lines * wavelength / area * _flux_per_luminosity(band))
+    return np.asarray(at_lines * wavelength / area * flux_per_luminosity(band.pivot))
 
 
-def _flux_per_luminosity(band: Band) -> float:
-    """Flux density at 10 pc and the band's pivot over mean luminosity, mJy / (Lsun / AA)."""
+def flux_per_luminosity(wavelength: float | Floats) -> Floats:
+    """Flux density at 10 pc over luminosity per wavelength, at wavelengths [AA]; mJy / (Lsun / AA)."""
     per_luminosity = SOLAR_LUMINOSITY / (4 * np.pi * (10 * PARSEC) ** 2)
-    return per_luminosity * band.pivot**2 / LIGHT_SPEED / MILLIJANSKY
+    return np.asarray(per_luminosity * wavelength**2 / LIGHT_SPEED / MILLIJANSKY)

@@ -75,6 +75,33 @@ class Synthesis:
             found += covering[:, None] * gas.reshape(shape)
         return np.asarray(np.log(found, out=found))
 
+    def light(self, place: int, covering: float) -> Floats:
+        """Spectra before the dust: stars, nebular continuum, and lines spread over their bins.
+
+        Parameters
+        ----------
+        place : int
+            Metallicity by its place in the library.
+        covering : float
+            Share of the ionising light that gas takes up.
+
+        Returns
+        -------
+        ndarray, shape (n_ages, n_bins)
+            Luminosity [Lsun / AA] of 1 Msun formed, in the stellar library's bins.
+        """
+        stars = self.library.spectra[place, 1:].astype(np.float64)
+        if self._emission is None:
+            return stars
+        known, edges = load_nebular().wavelength, self.library.edges
+        gas = np.stack(
+            [np.interp(self.library.wavelength, known, row) for row in self._emission.continuum[place]]
+        )
+        bins = np.searchsorted(edges, self._line_wavelength) - 1
+        lines = self._emission.lines[place]
+        gas += np.stack([np.bincount(bins, row, minlength=edges.size - 1) for row in lines]) / np.diff(edges)
+        return np.asarray(stars + covering * gas)
+
     def check_reach(self, curve: ExtinctionCurve) -> None:
         """Refuse bands that reach where the library or the law says nothing.
 
