@@ -80,7 +80,7 @@ def _curve_settings(job: Job) -> dict[str, Any]:
     """Checksums of the job's own throughput curves, where it has any."""
     for name, path in job.model.curves.items():
         if not path.is_file():
-            raise UserError(f"model.curves.{name} = {str(path)!r} does not exist; expected a throughput curve")
+            raise UserError(f"model.curves.{name} = {str(path)!r} is not there; expected a throughput curve")
     found = {name: checksum(path) for name, path in job.model.curves.items()}
     return {"curves": found} if found else {}
 

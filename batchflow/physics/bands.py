@@ -142,7 +142,7 @@ def _votable(path: Path) -> Floats:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # SVO's own slips in the standard
             found = parse_single_table(path)
-        parameters = {item.name: item.value for item in found.iter_fields_and_params()}
+        parameters = {item.name: item.value for item in found.params}
         table = found.to_table()
         wavelength = np.asarray(table["Wavelength"].to("AA").value, dtype=np.float64)
         throughput = np.asarray(table["Transmission"], dtype=np.float64)
