@@ -66,6 +66,14 @@ def test_fluxes_are_cigales_with_the_shipped_curves(reference: Reference, metall
     assert np.abs(found).max() < 1.5e-3
 
 
+def test_fluxes_are_cigales_off_a_table_of_five_axes(reference: Reference) -> None:
+    ranges = {"metallicity": (0.003, 0.03), "rv": (2.5, 4.5), "covering": (0.0, 1.0)}
+    engine = EmbeddedEngine(reference.curves, vary=ranges)
+    values = {"log_age": reference.log_age, "ebv": reference.ebv, "metallicity": reference.metallicity}
+    found = engine.fluxes(values | {"rv": 3.1, "covering": 0.0}) / reference.fluxes - 1
+    assert np.abs(found).max() < 2e-3
+
+
 @pytest.mark.parametrize("metallicity", [0.02, 0.004])
 def test_surviving_mass_is_cigales(reference: Reference, metallicity: float) -> None:
     rows = reference.metallicity == metallicity
