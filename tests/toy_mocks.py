@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+
 from batchflow import schema
 from batchflow.config import FlowSettings, TrainSettings
 from batchflow.flow.features import Observations

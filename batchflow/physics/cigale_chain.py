@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from batchflow.config import CigaleSettings, CigaleTarget, ModelSettings
+from batchflow.cigale_settings import CigaleSettings, CigaleTarget
+from batchflow.config import ModelSettings
 from batchflow.errors import UserError, nearest
 
 Floats = NDArray[np.float64]

@@ -10,9 +10,11 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import ValidationError
 
-from batchflow.config import CigaleSettings, ModelSettings
+from batchflow.cigale_settings import CigaleSettings
+from batchflow.config import ModelSettings
 from batchflow.errors import UserError, nearest
-from batchflow.physics.embedded import EmbeddedEngine
+from batchflow.physics.bands import read_curve
+from batchflow.physics.embedded import EmbeddedEngine, Gas
 from batchflow.physics.table import FluxTable
 
 Floats = NDArray[np.float64]
@@ -48,7 +50,11 @@ class Engine(Protocol):
 
 
 def _embedded(settings: ModelSettings) -> Engine:
-    return EmbeddedEngine(settings.bands, settings.metallicity, settings.extinction, settings.rv)
+    own = {name: read_curve(path, name) for name, path in settings.curves.items()}
+    bands = [own.get(name, name) for name in settings.bands]
+    gas = Gas(settings.covering, settings.log_u)
+    vary = {str(name): limits for name, limits in settings.vary.items()}
+    return EmbeddedEngine(bands, settings.metallicity, settings.extinction, settings.rv, gas, vary)
 
 
 def _cigale(settings: ModelSettings) -> Engine:

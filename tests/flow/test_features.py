@@ -6,8 +6,9 @@ import math
 
 import pytest
 import torch
-from batchflow.flow.features import Observations, make_features, noise_terms, on_device
 from toy_mocks import plain_noise, toy_noise, toy_photometry
+
+from batchflow.flow.features import Observations, make_features, noise_terms, on_device
 
 
 def double_noise(noise=None):

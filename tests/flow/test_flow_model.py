@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from batchflow.config import FlowSettings
 from batchflow.flow.model import ConditionalFlow
 

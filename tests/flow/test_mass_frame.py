@@ -7,8 +7,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from batchflow.flow.mass import fold, mass_frame, unfold
 from scipy import stats
+
+from batchflow.flow.mass import fold, mass_frame, unfold
 
 
 def test_fold_is_the_distribution_function_of_students_t():

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 import safetensors.torch
 import torch
+from toy_mocks import toy_photometry, toy_specification
+
 from batchflow.errors import UserError
 from batchflow.flow.checkpoint import MODEL_FILE, WEIGHTS_FILE, load_model, new_network, save_model
-from toy_mocks import toy_photometry, toy_specification
 
 
 @pytest.fixture

@@ -6,10 +6,11 @@ import math
 
 import pytest
 import torch
+from toy_mocks import BANDS, BOXES, toy_photometry, toy_specification
+
 from batchflow.config import FlowSettings
 from batchflow.flow.checkpoint import PosteriorNetwork, new_network
 from batchflow.flow.features import Observations
-from toy_mocks import BANDS, BOXES, toy_photometry, toy_specification
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+
 from batchflow.flow.spline import parameter_count, transform
 
 BINS = 8

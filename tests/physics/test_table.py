@@ -10,7 +10,8 @@ import pytest
 import safetensors.numpy
 
 from batchflow.errors import UserError
-from batchflow.physics.table import CHUNK, FluxTable
+from batchflow.physics.grid import CHUNK
+from batchflow.physics.table import FluxTable
 
 AGES = np.array([5.0, 6.0, 6.5, 9.0, 10.25])
 EBV = np.array([0.0, 0.5, 2.0])

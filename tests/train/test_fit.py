@@ -7,13 +7,14 @@ from dataclasses import replace
 
 import pytest
 import torch
+from toy_mocks import toy_training, write_toy_shards
+
 from batchflow.errors import UserError
 from batchflow.flow.checkpoint import load_model
 from batchflow.train.data import ShardSet
 from batchflow.train.fit import CHECKPOINT_FOLDER, HISTORY_FILE, train
 from batchflow.train.history import Record, read_history, write_history
 from batchflow.train.optimise import Optimisation, one_cycle
-from toy_mocks import toy_training, write_toy_shards
 
 TIMES = {"rows_per_second": 0.0, "seconds": 0.0}
 

@@ -7,10 +7,11 @@ import math
 import numpy as np
 import pytest
 import torch
+from toy_mocks import plain_noise, toy_fluxes, toy_noise, toy_parameters
+
 from batchflow.flow.features import noise_terms, on_device
 from batchflow.mocks.noise import NoiseModel
 from batchflow.train.simulate import BROADENING, MISSING_ROWS, simulate
-from toy_mocks import plain_noise, toy_fluxes, toy_noise, toy_parameters
 
 ROWS = 40_000
 

@@ -8,10 +8,11 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from toy_mocks import BANDS, toy_fluxes, write_toy_shards
+
 from batchflow.errors import UserError
 from batchflow.shards import write_table
 from batchflow.train.data import Batches, ShardSet, open_shards
-from toy_mocks import BANDS, toy_fluxes, write_toy_shards
 
 SIZES = (400, 300, 500, 350)
 
