@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from batchflow.settings import Settings
+from batchflow.settings import Band, Settings
 
 
 class CigaleTarget(Settings):
@@ -40,7 +40,7 @@ class CigaleSettings(Settings):
     imf: Literal["salpeter", "chabrier", "kroupa"] | None = Field(
         None, description="initial mass function; default chabrier, for m2005 kroupa"
     )
-    filters: dict[str, str] = Field({}, description="name of a band's filter in CIGALE's database")
+    filters: dict[Band, str] = Field({}, description="name of a band's filter in CIGALE's database")
     evaluate: Literal["direct", "table"] = Field(
         "direct", description="each mock its own SED, or interpolated in a table that CIGALE computes"
     )

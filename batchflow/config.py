@@ -12,13 +12,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BeforeValidator,
     Field,
     PositiveFloat,
     PositiveInt,
     SerializerFunctionWrapHandler,
     ValidationError,
-    ValidationInfo,
     field_validator,
     model_serializer,
     model_validator,
@@ -29,23 +27,13 @@ from batchflow.errors import UserError, nearest
 from batchflow.overrides import apply_overrides
 from batchflow.physics.bands import known_bands
 from batchflow.prior_settings import NUISANCES, Distribution, PriorSettings
-from batchflow.settings import Range, Settings
+from batchflow.settings import Band, Range, Settings
 
 __all__ = ["Distribution", "Job", "ModelSettings", "PriorSettings", "Settings", "load_job", "parse_job"]
 
 STAGES = ("mocks", "train", "infer", "validate", "report")
 
 
-def _check_band(value: Any, info: ValidationInfo) -> str:
-    """Take the name of a shipped band, or of a curve of the job's own (`context` or an earlier field)."""
-    own = (info.context or {}).get("curves", ()) if isinstance(info.context, dict) else ()
-    known = (*known_bands(), *own, *(info.data.get("curves") or ()))
-    if (band := str(value)) not in known:
-        raise ValueError(f"unknown band {band!r}; {nearest(band, known)}")
-    return band
-
-
-Band = Annotated[str, Field(min_length=1), BeforeValidator(_check_band)]
 CurveName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 

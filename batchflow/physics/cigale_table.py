@@ -182,8 +182,12 @@ def assemble_table(engine: CigaleEngine, nodes: Sequence[Floats], rows: Floats) 
             f"CIGALE's flux in {engine.bands[where[-1]]} is {fluxes[tuple(where)]:g} mJy at {at}: "
             "a table needs positive fluxes; narrow model.cigale.nodes"
         )
-    age = engine.parameters.index("log_age")
-    surviving = np.moveaxis(grid[..., -1], age, 0).reshape(nodes[age].size, -1)[:, 0]
+    # Living stars and remnants do not depend on dust: any node of the other axes will do.
+    ageing = [
+        engine.parameters.index(name) for name in ("log_age", "metallicity") if name in engine.parameters
+    ]
+    first = np.moveaxis(grid[..., -1], ageing, range(len(ageing)))
+    surviving = first.reshape(*first.shape[: len(ageing)], -1)[..., 0]
     return FluxTable(
         engine.parameters,
         tuple(nodes),
