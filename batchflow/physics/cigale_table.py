@@ -183,9 +183,8 @@ def assemble_table(engine: CigaleEngine, nodes: Sequence[Floats], rows: Floats) 
             "a table needs positive fluxes; narrow model.cigale.nodes"
         )
     # Living stars and remnants do not depend on dust: any node of the other axes will do.
-    ageing = [
-        engine.parameters.index(name) for name in ("log_age", "metallicity") if name in engine.parameters
-    ]
+    names = engine.parameters
+    ageing = [names.index(name) for name in ("log_age", "metallicity") if name in names]
     first = np.moveaxis(grid[..., -1], ageing, range(len(ageing)))
     surviving = first.reshape(*first.shape[: len(ageing)], -1)[..., 0]
     return FluxTable(

@@ -172,7 +172,7 @@ def test_failed_save_leaves_the_old_file(
         raise OSError("disk full")
 
     monkeypatch.setattr("os.fsync", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match="disk full"):
         dataclasses.replace(table, log_flux=2 * table.log_flux).save(path)
     assert path.read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 1
