@@ -84,7 +84,7 @@ def _prior_problems(job: Job) -> list[str]:
     except UserError as error:
         return [f"[model]: {error}"]
     boxes = job.prior.boxes()
-    found = []
+    found = [f"prior.{name} is missing: the engine varies it" for name in limits if name not in boxes]
     for name, (least, most) in limits.items():
         low, high = boxes.get(name, (least, most))
         if low < least or high > most:

@@ -145,6 +145,32 @@ def status(job: JobFile, overrides: SetOption = None, as_json: JsonOption = Fals
     _results().print(table)
 
 
+@app.command("model")
+def model_command(
+    job: JobFile,
+    picture: Annotated[Path | None, typer.Argument(metavar="[FILE.png]", help="Where --plot draws.")] = None,
+    plot: Annotated[bool, typer.Option("--plot", help="Draw spectra and colours.")] = False,
+    at: Annotated[
+        str, typer.Option("--at", metavar="NAME=VALUE,...", help="Parameters, e.g. log_age=7,ebv=0.3.")
+    ] = "",
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print the model's band fluxes at chosen parameters; with --plot, draw them."""
+    from batchflow.config import load_job
+    from batchflow.report.sed_pictures import by_band, chosen_points, draw_model, flux_table
+
+    found = load_job(job, overrides or [])
+    points = chosen_points(found, at)
+    table = flux_table(found, points)
+    if as_json:
+        _print_json(table.to_pylist())
+    else:
+        print_table(by_band(table), "Flux densities in mJy at 10 pc, a column a point")
+    if plot:
+        print(f"picture  {draw_model(found, points, picture)}", file=sys.stderr)
+
+
 @app.command()
 def query(
     run: RunPath,

@@ -12,77 +12,55 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     PositiveFloat,
     PositiveInt,
+    SerializerFunctionWrapHandler,
     ValidationError,
     field_validator,
+    model_serializer,
     model_validator,
 )
 
+from batchflow.cigale_settings import CigaleSettings
 from batchflow.errors import UserError, nearest
 from batchflow.overrides import apply_overrides
 from batchflow.physics.bands import known_bands
+from batchflow.prior_settings import NUISANCES, Distribution, PriorSettings
+from batchflow.settings import Band, Range, Settings
 
-Range = tuple[float, float]
+__all__ = ["Distribution", "Job", "ModelSettings", "PriorSettings", "Settings", "load_job", "parse_job"]
+
 STAGES = ("mocks", "train", "infer", "validate", "report")
 
 
-class Settings(BaseModel):
-    """Base of every section: frozen, no unknown keys, no silent conversion of strings."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-def _check_band(band: str) -> str:
-    if band not in known_bands():
-        raise ValueError(f"unknown band {band!r}; {nearest(band, known_bands())}")
-    return band
-
-
-Band = Annotated[str, Field(min_length=1), BeforeValidator(lambda value: _check_band(str(value)))]
-
-
-class Distribution(Settings):
-    """A prior: exactly one shape."""
-
-    uniform: Range = Field(description="lower and upper edge of a flat prior")
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Distribution:
-        low, high = self.uniform
-        if not low < high:
-            raise ValueError(f"uniform = [{low}, {high}] is empty; expected [low, high] with low < high")
-        return self
-
-
-class PriorSettings(Settings):
-    """[prior]: what is believed of a cluster before it is seen."""
-
-    log_age: Distribution = Field(Distribution(uniform=(6.0, 10.14)), description="log10 age [yr]")
-    log_mass: Distribution = Field(
-        Distribution(uniform=(2.0, 8.0)), description="log10 mass of stars formed [Msun]"
-    )
-    ebv: Distribution = Field(Distribution(uniform=(0.0, 1.5)), description="E(B-V) [mag]")
-
-    def boxes(self) -> dict[str, Range]:
-        """Lower and upper edge of each parameter, in the order of the columns."""
-        return {name: getattr(self, name).uniform for name in ("log_age", "log_mass", "ebv")}
+CurveName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
 class ModelSettings(Settings):
     """[model]: from parameters to fluxes."""
 
-    engine: Literal["embedded"] = Field("embedded", description="what computes the fluxes")
+    engine: Literal["embedded", "cigale"] = Field("embedded", description="what computes the fluxes")
+    # Above `bands`, whose check reads it.
+    curves: dict[CurveName, Path] = Field(
+        {},
+        description="throughput curves of one's own by band name, relative to the job file: two columns "
+        "(wavelength [AA], electrons per photon) or a VOTable of the SVO Filter Profile Service",
+    )
     bands: tuple[Band, ...] = Field(min_length=1, description="every band any catalogue of the job has")
-    metallicity: float = Field(0.02, gt=0, le=0.1, description="metal mass fraction of the stars")
+    metallicity: float = Field(0.02, gt=0, le=0.1, description="metal mass fraction of stars and gas")
     extinction: str = Field(
-        "CCM89", description="extinction law: CCM89 as CIGALE has it, or another name of physics.dust"
+        "CCM89", description="dust law: CCM89 as CIGALE has it, or another name of physics.dust"
     )
     rv: float = Field(3.1, ge=2.0, le=6.0, description="A(V) / E(B-V)")
+    cigale: CigaleSettings = CigaleSettings()
+    covering: float = Field(
+        0.0, ge=0, le=1, description="share of the ionising light that gas turns into nebular emission"
+    )
+    log_u: float = Field(-2.5, ge=-4, le=0, description="log10 ionisation parameter of the gas")
+    vary: dict[Literal["metallicity", "rv", "covering"], Range] = Field(
+        {}, description="range of each parameter that is drawn, not set; a job fills it from [prior]"
+    )
 
     @field_validator("bands")
     @classmethod
@@ -90,6 +68,38 @@ class ModelSettings(Settings):
         if twice := {band for band in bands if bands.count(band) > 1}:
             raise ValueError(f"named twice: {', '.join(sorted(twice))}")
         return bands
+
+    @field_validator("curves")
+    @classmethod
+    def _new_names(cls, curves: dict[str, Path]) -> dict[str, Path]:
+        if taken := sorted(set(curves) & set(known_bands())):
+            raise ValueError(f"{taken[0]!r} is a shipped band; give the curve another name")
+        return curves
+
+    @field_validator("vary")
+    @classmethod
+    def _ordered(cls, vary: dict[str, Range]) -> dict[str, Range]:
+        for name, (low, high) in vary.items():
+            if not low < high:
+                raise ValueError(
+                    f"{name} = [{low:g}, {high:g}] is empty; expected [low, high] with low < high"
+                )
+        return vary
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out options that are not used: a job without them keeps its fingerprint."""
+        unused = {"curves": {}, "covering": 0.0, "vary": {}}
+        found = {name: value for name, value in dump(self).items() if unused.get(name, ...) != value}
+        if self.engine != "cigale":
+            found.pop("cigale", None)
+        if "covering" not in found and "covering" not in self.vary:
+            found.pop("log_u", None)
+        return found
+
+    def __hash__(self) -> int:
+        """Hash of the settings' JSON: mappings have none of their own."""
+        return hash(self.model_dump_json())
 
 
 class NoiseSettings(Settings):
@@ -224,6 +234,19 @@ class Job(Settings):
     validate_: ValidateSettings = Field(ValidateSettings(), alias="validate")
 
     @model_validator(mode="after")
+    def _drawn_parameters(self) -> Job:
+        """Tell the model which of its parameters the prior draws or fixes."""
+        given = {name: found for name in NUISANCES if (found := getattr(self.prior, name)) is not None}
+        fixed = {name: found.box[0] for name, found in given.items() if found.box[0] == found.box[1]}
+        vary = {name: found.box for name, found in given.items() if name not in fixed}
+        if self.model.vary and self.model.vary != vary:
+            raise ValueError(f"model.vary = {self.model.vary} is not what [prior] draws; leave it out")
+        if given:
+            model = ModelSettings.model_validate(dict(self.model) | fixed | {"vary": vary})
+            object.__setattr__(self, "model", model)
+        return self
+
+    @model_validator(mode="after")
     def _surveys(self) -> Job:
         names = [entry.survey for entry in self.catalogue]
         if twice := {name for name in names if names.count(name) > 1}:
@@ -288,15 +311,19 @@ def parse_job(values: dict[str, Any], source: str, folder: Path) -> Job:
     UserError
         Naming every wrong key.
     """
+    model = values.get("model")
+    curves = model.get("curves") if isinstance(model, dict) else None
     try:
-        job = Job.model_validate(values)
+        job = Job.model_validate(values, context={"curves": tuple(curves or ())})
     except ValidationError as error:
         lines = [_explain(dict(item), values) for item in error.errors()]
         raise UserError(f"{source}: " + "\n  ".join(lines)) from None
     entries = tuple(
         entry.model_copy(update={"path": (folder / entry.path).resolve()}) for entry in job.catalogue
     )
-    return job.model_copy(update={"catalogue": entries, "output": Path(job.output)})
+    own = {name: (folder / path).resolve() for name, path in job.model.curves.items()}
+    model = job.model.model_copy(update={"curves": own})
+    return job.model_copy(update={"catalogue": entries, "model": model, "output": Path(job.output)})
 
 
 def _explain(item: dict[str, Any], values: dict[str, Any]) -> str:

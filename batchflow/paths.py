@@ -71,6 +71,11 @@ class RunFolder:
         return self.root / "mocks"
 
     @property
+    def flux_table(self) -> Path:
+        """The flux table that the engine `cigale` computed, and its parts."""
+        return self.root / "flux_table"
+
+    @property
     def catalogue(self) -> Path:
         """The normalised catalogue, partitioned by galaxy."""
         return self.root / "catalogue"

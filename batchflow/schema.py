@@ -10,7 +10,10 @@ from enum import IntFlag
 
 import pyarrow as pa
 
-PARAMETER_UNITS = {"log_age": "dex(yr)", "log_mass": "dex(solMass)", "ebv": "mag"}
+PARAMETER_UNITS = {
+    **{"log_age": "dex(yr)", "log_mass": "dex(solMass)", "ebv": "mag"},
+    **{"metallicity": "", "rv": "", "covering": ""},
+}
 """Unit of each parameter, in the notation of astropy.units. `log_mass` is mass FORMED."""
 
 QUANTILES = {"q02": 0.025, "q16": 0.16, "q50": 0.50, "q84": 0.84, "q97": 0.975}

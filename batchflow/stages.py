@@ -20,7 +20,7 @@ def mocks_settings(job: Job) -> dict[str, Any]:
         "model": job.model.model_dump(mode="json"),
         "prior": job.prior.model_dump(mode="json"),
         "mocks": {"rows_per_shard": job.mocks.rows_per_shard},
-    }
+    } | _curve_settings(job)
 
 
 def catalogue_settings(job: Job) -> dict[str, Any]:
@@ -74,6 +74,15 @@ def infer_settings(job: Job, model: str) -> dict[str, Any]:
 def validate_settings(job: Job, model: str) -> dict[str, Any]:
     """Settings that decide the calibration and the comparison."""
     return infer_settings(job, model) | {"validate": job.validate_.model_dump(mode="json")}
+
+
+def _curve_settings(job: Job) -> dict[str, Any]:
+    """Checksums of the job's own throughput curves, where it has any."""
+    for name, path in job.model.curves.items():
+        if not path.is_file():
+            raise UserError(f"model.curves.{name} = {str(path)!r} is not there; expected a throughput curve")
+    found = {name: checksum(path) for name, path in job.model.curves.items()}
+    return {"curves": found} if found else {}
 
 
 def _entry_settings(entry: CatalogueSettings) -> dict[str, Any]:

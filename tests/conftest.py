@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
+import sys
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,3 +23,54 @@ def shared() -> Path:
     if not SHARED.is_dir():
         pytest.skip("the folder shared/ with real catalogues is not beside the checkout")
     return SHARED
+
+
+DOUBLES = Path(__file__).parent / "physics" / "pcigale_double"
+
+
+def forget_pcigale() -> None:
+    """Let the next import find pcigale anew, and the next engine be opened anew."""
+    from batchflow.physics.engine import _opened
+
+    for name in [name for name in sys.modules if name.split(".")[0] in ("pcigale", "double_physics")]:
+        del sys.modules[name]
+    _opened.cache_clear()
+
+
+def _double(line: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    forget_pcigale()
+    folders = [str(DOUBLES / line), str(DOUBLES)]
+    for folder in folders:
+        monkeypatch.syspath_prepend(folder)
+    # Workers of a test's cluster are processes of their own.
+    known = os.environ.get("PYTHONPATH", "")
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([*folders, *([known] if known else [])]))
+    yield line
+    forget_pcigale()
+
+
+@pytest.fixture
+def new_cigale(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The double of pcigale of 2022 in pcigale's place."""
+    yield from _double("new", monkeypatch)
+
+
+@pytest.fixture
+def old_cigale(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """The double of pcigale 0.9 in pcigale's place."""
+    yield from _double("old", monkeypatch)
+
+
+@pytest.fixture(params=["new", "old", "real"])
+def any_cigale(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    """Both doubles of pcigale in turn, and the real one where it is installed."""
+    if request.param != "real":
+        yield from _double(request.param, monkeypatch)
+        return
+    forget_pcigale()
+    if importlib.util.find_spec("pcigale") is None:
+        pytest.skip("pcigale itself is not installed here; the doubles stand for it")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # an old pcigale on a new Python has many
+        yield "real"
+    forget_pcigale()

@@ -117,3 +117,61 @@ def test_fingerprints_hold_just_the_settings_that_matter(tmp_path):
     assert stages.mocks_settings(load_job(path, ["seed=9"])) != mocks
     assert stages.infer_settings(more, "a") != stages.infer_settings(job, "a")
     assert stages.infer_settings(job, "a") != stages.infer_settings(job, "b")
+
+
+def test_nuisances_of_the_prior_are_parameters_of_the_model(tmp_path):
+    text = MINIMAL + (
+        "[prior]\nrv = {uniform = [2.5, 4.0], marginalise = true}\nmetallicity = {choice = [0.004, 0.02]}\n"
+        "covering = {fixed = 0.5}\n"
+    )
+    job = load_job(write(tmp_path, text))
+    assert job.model.vary == {"metallicity": (0.004, 0.02), "rv": (2.5, 4.0)}
+    assert job.model.covering == 0.5
+    assert list(job.prior.boxes()) == ["log_age", "log_mass", "ebv"]
+    assert stages.from_resolved(stages.resolved(job), "again") == job
+
+
+def test_options_that_are_not_used_leave_the_fingerprint_alone(tmp_path):
+    settings = stages.mocks_settings(load_job(write(tmp_path, MINIMAL)))
+    assert set(settings) == {"format", "seed", "model", "prior", "mocks"}
+    assert set(settings["model"]) == {"engine", "bands", "metallicity", "extinction", "rv"}
+    assert settings["prior"] == {
+        "log_age": {"uniform": [6.0, 10.14]},
+        "log_mass": {"uniform": [2.0, 8.0]},
+        "ebv": {"uniform": [0.0, 1.5]},
+    }
+
+
+def test_a_curve_of_the_jobs_own_is_a_band_everywhere(tmp_path):
+    (tmp_path / "c.dat").write_text("5000 0.2\n6000 0.2\n")
+    text = MINIMAL.replace('["wfc3_f275w",', '["my_band", "wfc3_f275w",') + (
+        '[model.curves]\nmy_band = "c.dat"\n'
+        '[[catalogue]]\npath = "a.csv"\nbands = ["my_band"]\nzero_points = {my_band = 0.1}\n'
+        'columns = {flux = {my_band = "f"}}\n'
+    )
+    job = load_job(write(tmp_path, text))
+    assert job.model.curves["my_band"] == (tmp_path / "c.dat").resolve()
+    assert stages.from_resolved(stages.resolved(job), "again") == job
+    before = stages.mocks_settings(job)
+    (tmp_path / "c.dat").write_text("5000 0.2\n6000 0.3\n")
+    assert stages.mocks_settings(job) != before
+    (tmp_path / "c.dat").unlink()
+    with pytest.raises(UserError, match=r"model\.curves\.my_band.*c\.dat"):
+        stages.mocks_settings(job)
+
+
+@pytest.mark.parametrize(
+    ("extra", "words"),
+    [
+        ('[model.curves]\nwfc3_f275w = "c.dat"\n', ["model.curves", "shipped band", "another name"]),
+        ('[model.curves]\n"a/b" = "c.dat"\n', ["model.curves", "a/b"]),
+        ('[[catalogue]]\npath = "a"\nbands = ["my_band"]\n', ["catalogue.0.bands", "unknown band 'my_band'"]),
+        ("[prior]\nrv = {normal = [3.1, -1.0]}\n", ["prior.rv", "standard deviation must be positive"]),
+        ("[prior]\nrv = {fixed = 3.1, uniform = [2.0, 3.0]}\n", ["prior.rv", "uniform and fixed given"]),
+        ("[prior]\nrvv = {fixed = 3.1}\n", ["unknown key prior.rvv", "'rv'"]),
+    ],
+)
+def test_wrong_options_are_named(tmp_path, extra, words):
+    with pytest.raises(UserError) as caught:
+        load_job(write(tmp_path, MINIMAL + extra))
+    assert all(word in str(caught.value) for word in words), caught.value

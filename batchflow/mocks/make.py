@@ -14,10 +14,17 @@ from batchflow.config import ModelSettings, PriorSettings
 from batchflow.keys import generator
 from batchflow.mocks.prior import draw_prior
 from batchflow.physics.engine import Engine, open_engine
+from batchflow.physics.table import FluxTable
 from batchflow.shards import write_table
 
 
-def make_shard(path: str, unit: dict[str, int], settings: dict[str, Any], footer: dict[str, Any]) -> int:
+def make_shard(
+    path: str,
+    unit: dict[str, int],
+    settings: dict[str, Any],
+    footer: dict[str, Any],
+    table: str | None = None,
+) -> int:
     """Make a shard and write it; the task of a worker.
 
     Parameters
@@ -30,18 +37,26 @@ def make_shard(path: str, unit: dict[str, int], settings: dict[str, Any], footer
         As `stages.mocks_settings` gives them.
     footer : dict
         Provenance.
+    table : str, optional
+        A flux table that was computed before, to be interpolated in place of opening the engine.
 
     Returns
     -------
     int
         Number of rows written.
     """
-    engine = open_engine(ModelSettings.model_validate(settings["model"]))
+    engine = _saved_engine(table) if table else open_engine(ModelSettings.model_validate(settings["model"]))
     prior = PriorSettings.model_validate(settings["prior"])
     rng = generator(settings["seed"], "mocks", unit["index"])
-    parameters = draw_prior(prior, unit["rows"], rng)
+    parameters = engine.realise(draw_prior(prior, unit["rows"], rng), prior.boxes())
     write_table(Path(path), mock_table(engine, parameters), footer | {"engine": engine.describe()})
     return unit["rows"]
+
+
+def _saved_engine(path: str) -> Engine:
+    from batchflow.physics.cigale_table import TableEngine
+
+    return TableEngine(FluxTable.load(path))
 
 
 def mock_table(engine: Engine, parameters: dict[str, NDArray[np.float32]]) -> pa.Table:

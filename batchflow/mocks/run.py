@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 
 from batchflow.cluster import CPU, Pool, require, run_units
+from batchflow.mocks.flux_table import wants_table
 from batchflow.mocks.make import make_shard
 from batchflow.mocks.plan import plan_mocks
+from batchflow.mocks.table_run import ensure_table
 from batchflow.monitor import count_units
 from batchflow.paths import remove
 from batchflow.pipeline import Session, StageReport
@@ -34,8 +37,9 @@ def mocks_stage(session: Session) -> StageReport:
         return report
     client, cluster = session.client, session.job.cluster
     require(client, CPU, cluster.wait_minutes)
+    table = ensure_table(session) if wants_table(session.job.model) else None
     start = time.perf_counter()
-    units = [_with_arguments(unit, plan) for unit in plan.left]
+    units = [_with_arguments(unit, plan, table) for unit in plan.left]
     with count_units("mocks", plan) as on_done:
         report.failures = run_units(client, make_shard, units, Pool(CPU, cluster.in_flight), on_done)
     report.made = len(plan.left) - len(report.failures)
@@ -44,11 +48,12 @@ def mocks_stage(session: Session) -> StageReport:
     return report
 
 
-def _with_arguments(unit: Unit, plan: Plan) -> Unit:
+def _with_arguments(unit: Unit, plan: Plan, table: Path | None) -> Unit:
     arguments = {
         "path": str(unit.paths[0]),
         "unit": {**unit.arguments, "rows": unit.rows},
         "settings": dict(plan.settings),
         "footer": plan.footer(unit),
+        "table": str(table) if table else None,
     }
     return replace(unit, arguments=arguments)

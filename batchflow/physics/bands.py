@@ -89,26 +89,30 @@ def load_band(name: str) -> Band:
     return read_curve(FOLDER / f"{name}.dat")
 
 
-def read_curve(path: str | Path) -> Band:
+def read_curve(path: str | Path, name: str | None = None) -> Band:
     """Read a throughput curve.
 
     Parameters
     ----------
     path : str or Path
-        Text file of two columns, wavelength [AA] and throughput; lines from ``#`` are comments.
+        Text file of two columns, wavelength [AA] and throughput (electrons per photon), where lines from
+        ``#`` are comments; or a VOTable of the SVO Filter Profile Service, which knows its units and
+        whether it counts photons or energy.
+    name : str, optional
+        Name of the band; default the file's, without its last extension.
 
     Returns
     -------
     Band
-        Named after the file, without its last extension.
+        As a photon counter.
 
     Raises
     ------
     UserError
-        When the file cannot be read or is no throughput curve of a photon counter.
+        When the file cannot be read or is no throughput curve.
     """
     path = Path(path)
-    columns = _two_columns(path)
+    columns = _votable(path) if _is_xml(path) else _two_columns(path)
     wavelength, throughput = np.ascontiguousarray(columns.T)
     if not (np.isfinite(columns).all() and wavelength[0] > 0 and (np.diff(wavelength) > 0).all()):
         raise UserError(
@@ -119,7 +123,36 @@ def read_curve(path: str | Path) -> Band:
             f"{path}: throughputs (column 2) run from {throughput.min():g} to {throughput.max():g}; "
             "expected none negative and some positive"
         )
-    return Band(path.stem, wavelength, throughput)
+    return Band(name or path.stem, wavelength, throughput)
+
+
+def _is_xml(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(64).lstrip().startswith((b"<?xml", b"<VOTABLE"))
+    except OSError:
+        return False  # `_two_columns` says why
+
+
+def _votable(path: Path) -> Floats:
+    """Read a VOTable of the SVO Filter Profile Service; shape (n_wavelengths, 2), a photon counter."""
+    from astropy.io.votable import parse_single_table
+
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # SVO's own slips in the standard
+            found = parse_single_table(path)
+        parameters = {item.name: item.value for item in found.params}
+        table = found.to_table()
+        wavelength = np.asarray(table["Wavelength"].to("AA").value, dtype=np.float64)
+        throughput = np.asarray(table["Transmission"], dtype=np.float64)
+    except Exception as error:  # astropy raises of many kinds here
+        raise UserError(
+            f"throughput curve {path} cannot be read as a VOTable with the fields Wavelength (with a unit) "
+            f"and Transmission: {error}"
+        ) from None
+    counts_energy = str(parameters.get("DetectorType", "1")) == "0"
+    return np.stack([wavelength, throughput / wavelength if counts_energy else throughput], axis=1)
 
 
 def _two_columns(path: Path) -> Floats:

@@ -34,6 +34,18 @@ class Law:
     """R(V) of an average curve; None where the law takes R(V)."""
 
 
+def _calzetti(wave_number: Floats) -> Floats:
+    """A(lambda) / A(V) of starburst attenuation, Calzetti et al. 2000 (ApJ 533, 682), eq. 4."""
+    blue = -2.156 + wave_number * (1.509 + wave_number * (-0.198 + 0.011 * wave_number))
+    red = -1.857 + 1.040 * wave_number
+    return np.asarray(2.659 / CALZETTI_RV * np.where(wave_number > 1 / 0.63, blue, red) + 1.0)
+
+
+CALZETTI_RV = 4.05
+CALZETTI_LIMITS = (1200.0, 22000.0)
+"""Wavelengths [AA] for which Calzetti et al. 2000 give their curve."""
+
+
 LAWS = {
     "CCM89": Law(
         "parameter_averages", "O94", "Milky Way, Cardelli, Clayton & Mathis 1989 with O'Donnell 1994"
@@ -47,6 +59,7 @@ LAWS = {
     "G03_SMCBar": Law("averages", "G03_SMCBar", "SMC Bar, Gordon et al. 2003", rv=2.74),
     "G03_LMCAvg": Law("averages", "G03_LMCAvg", "LMC average, Gordon et al. 2003", rv=3.41),
     "G03_LMC2": Law("averages", "G03_LMC2", "LMC 2 supershell, Gordon et al. 2003", rv=2.76),
+    "C00": Law("", "C00", "starburst attenuation, Calzetti et al. 2000; E(B-V) of the stars", rv=CALZETTI_RV),
 }
 """Extinction laws by name; but for ``CCM89`` (see above) the names are those of `dust_extinction`."""
 
@@ -116,6 +129,8 @@ def open_curve(name: str, rv: float = 3.1) -> ExtinctionCurve:
     if name not in LAWS:
         raise UserError(f"unknown extinction law {name!r}; {nearest(name, LAWS)}")
     law = LAWS[name]
+    if name == "C00":
+        return _open_calzetti(rv)
     model = _model(law)
     low, high = model.Rv_range if law.rv is None else (law.rv, law.rv)
     if not low <= rv <= high:
@@ -127,6 +142,15 @@ def open_curve(name: str, rv: float = 3.1) -> ExtinctionCurve:
         model = type(model)(Rv=rv)
     smallest, largest = model.x_range
     return ExtinctionCurve(name, float(rv), (1e4 / largest, 1e4 / smallest), _unitless(model))
+
+
+def _open_calzetti(rv: float) -> ExtinctionCurve:
+    if rv != CALZETTI_RV:
+        raise UserError(
+            f"rv = {rv:g}: the attenuation law C00 ({LAWS['C00'].title}) takes its own R(V): "
+            f"set rv = {CALZETTI_RV}"
+        )
+    return ExtinctionCurve("C00", rv, CALZETTI_LIMITS, _calzetti)
 
 
 def _model(law: Law) -> Any:

@@ -1,16 +1,11 @@
-"""The embedded engine: stellar library x dust screen x bands, into a table of fluxes.
-
-Synthetic photometry is that of CIGALE (Boquien et al. 2019, A&A 622, A103): the flux density
-f_lambda is averaged over the band with weight T lambda (photon counter) and converted at the
-band's pivot wavelength, f_nu = lambda_p^2 / c f_lambda.
-"""
+"""The embedded engine: stellar and nebular library x dust screen x bands, into a table of fluxes."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from importlib.metadata import version
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,21 +13,35 @@ from numpy.typing import ArrayLike, NDArray
 from batchflow.errors import UserError
 from batchflow.physics.bands import Band, load_band
 from batchflow.physics.dust import open_curve
-from batchflow.physics.ssp import load_ssp
+from batchflow.physics.photometry import flux_per_luminosity
+from batchflow.physics.synthesis import Synthesis
 from batchflow.physics.table import FluxTable
 
 Floats = NDArray[np.float64]
+Ranges = Mapping[str, tuple[float, float]]
 
-SOLAR_LUMINOSITY = 3.826e33
-"""The unit of BC03's luminosities [erg / s], as GALAXEV defines it; not the IAU's 3.828e33."""
-PARSEC = 3.0856775814913673e18
-"""Parsec [cm]."""
-LIGHT_SPEED = 2.99792458e18
-"""Speed of light [AA / s]."""
-MILLIJANSKY = 1e-26
-"""Millijansky [erg / s / cm^2 / Hz]."""
 EBV_NODES = np.linspace(0.0, 2.0, 101)
 """Nodes of E(B-V) [mag]; so dense that linear interpolation errs by less than 1e-4 mag."""
+FEWER_EBV_NODES = np.linspace(0.0, 2.0, 41)
+"""The same where other parameters vary too; it errs by less than 1e-3 mag."""
+RV_STEP = 0.1
+"""Distance of the nodes of R(V) at most, as a fraction of it: laws bend most where R(V) is small."""
+COVERING_NODES = (np.geomspace(1.0, 11.0, 17) - 1.0) / 10.0
+"""Nodes of the covering fraction, denser where the first light of the gas counts most."""
+OPTIONS = ("metallicity", "rv", "covering")
+"""Parameters that may vary beside age and E(B-V), in the order of the table's axes."""
+
+
+class Gas(NamedTuple):
+    """The ionised gas around young clusters, of the metallicity of the stars."""
+
+    covering: float = 0.0
+    """Share of the ionising light that it takes up."""
+    log_u: float = -2.5
+    """log10 ionisation parameter."""
+
+
+NO_GAS = Gas()
 
 
 class EmbeddedEngine:
@@ -43,11 +52,15 @@ class EmbeddedEngine:
     bands : sequence of str or Band
         Names of shipped bands, or curves of one's own.
     metallicity : float
-        Metal mass fraction of the stars. Between those of the library, log flux is linear in log Z.
+        Metal mass fraction of stars and gas. Between those of the library, log flux is linear in log Z.
     extinction : str
-        Name of an extinction law (`batchflow.physics.dust.known_laws`).
+        Name of a dust law (`batchflow.physics.dust.known_laws`); it dims stars and gas alike.
     rv : float
         A(V) / E(B-V).
+    gas : Gas
+        Nebular emission: stellar light plus the covering fraction times that of gas all around.
+    vary : mapping of str to (float, float), optional
+        Ranges of ``metallicity``, ``rv``, ``covering`` that are parameters of `fluxes`, not settings.
 
     Raises
     ------
@@ -55,27 +68,33 @@ class EmbeddedEngine:
         When a setting is unknown or out of range, or a band reaches beyond library or law.
     """
 
-    parameters = ("log_age", "ebv")
-
     def __init__(
         self,
         bands: Sequence[str | Band],
         metallicity: float = 0.02,
         extinction: str = "CCM89",
         rv: float = 3.1,
+        gas: Gas = NO_GAS,
+        vary: Ranges | None = None,
     ) -> None:
-        self._bands = tuple(load_band(band) if isinstance(band, str) else band for band in bands)
-        self._library = load_ssp()
-        self._curve = open_curve(extinction, rv)
-        self._shares = _metallicity_shares(self._library.metallicities, metallicity)
-        self._weights = np.stack([band_weights(band, self._library.edges) for band in self._bands], axis=1)
-        self._check_reach()
-        self.metallicity = metallicity
+        self._settings = {"metallicity": metallicity, "rv": rv, "covering": gas.covering}
+        self._vary = {name: (vary or {})[name] for name in OPTIONS if name in (vary or {})}
+        shapes = tuple(load_band(band) if isinstance(band, str) else band for band in bands)
+        gaseous = gas.covering > 0 or "covering" in self._vary
+        self._synthesis = Synthesis(shapes, extinction, gas.log_u if gaseous else None)
+        self._nodes = {name: self._nodes_of(name) for name in OPTIONS}
+        self._log_u = gas.log_u
+        self._check()
 
     @property
     def bands(self) -> tuple[str, ...]:
         """Names of the bands, in the order of the fluxes' columns."""
-        return tuple(band.name for band in self._bands)
+        return tuple(band.name for band in self._synthesis.bands)
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Names of the parameters that `fluxes` needs."""
+        return ("log_age", "ebv", *self._vary)
 
     @property
     def limits(self) -> dict[str, tuple[float, float]]:
@@ -88,7 +107,7 @@ class EmbeddedEngine:
         Parameters
         ----------
         parameters : mapping of str to float or array, shape (n,)
-            ``log_age`` [log10 yr] and ``ebv`` [mag].
+            ``log_age`` [log10 yr], ``ebv`` [mag], and what varies beside them.
 
         Returns
         -------
@@ -106,106 +125,133 @@ class EmbeddedEngine:
             )
         return self.table().fluxes(parameters)
 
+    def realise(
+        self, parameters: dict[str, NDArray[np.float32]], boxes: Mapping[str, tuple[float, float]]
+    ) -> dict[str, NDArray[np.float32]]:
+        """The parameters as they are: this engine computes any within its limits."""
+        return parameters
+
     def table(self) -> FluxTable:
-        """Fluxes at every age of the library and node of E(B-V)."""
+        """Fluxes at every age of the library and node of the other parameters."""
         return self._table
 
-    def exact(self, ebv: Floats) -> Floats:
-        """Flux densities at the library's ages, without interpolation in E(B-V).
+    def exact(self, ebv: Floats, **options: float) -> Floats:
+        """Flux densities at the library's ages, without interpolation but in log Z.
 
         Parameters
         ----------
         ebv : ndarray, shape (n_ebv,)
             E(B-V) [mag].
+        **options : float
+            ``metallicity``, ``rv``, ``covering``, where they are not the engine's settings.
 
         Returns
         -------
         ndarray, shape (n_ages, n_ebv, n_bands)
             Flux densities [mJy] at 10 pc for 1 Msun formed, at the table's ages.
         """
-        used = self._weights.any(axis=1)
-        magnitudes = self._curve.magnitudes(self._library.wavelength[used][:, None], ebv)
-        screened = 10.0 ** (-0.4 * magnitudes)[:, :, None] * self._weights[used][:, None, :]
-        spectra = self._library.spectra[:, 1:, used]
-        per_metallicity = [
-            share * np.log(np.tensordot(spectra[place].astype(np.float64), screened, axes=1))
-            for place, share in self._shares.items()
-        ]
-        return np.asarray(np.exp(sum(per_metallicity)))
+        values = self._settings | options
+        nodes = [np.array([values[name]]) for name in OPTIONS]
+        return np.asarray(np.exp(self._log_flux(ebv, *nodes)[:, :, 0, 0, 0]))
+
+    def spectrum(self, parameters: Mapping[str, float]) -> tuple[Floats, Floats]:
+        """The spectrum at one point, for pictures.
+
+        Parameters
+        ----------
+        parameters : mapping of str to float
+            As `fluxes` takes them.
+
+        Returns
+        -------
+        wavelength : ndarray, shape (n_bins,)
+            Centres of the stellar library's bins [AA].
+        flux : ndarray, shape (n_bins,)
+            Flux density [mJy] at 10 pc for 1 Msun formed; NaN where the dust law says nothing.
+        """
+        values = self._settings | dict(parameters)
+        library, ages = self._synthesis.library, np.log10(self._synthesis.ages)
+        place = float(np.interp(values["log_age"], ages, np.arange(ages.size)))
+        cell = min(int(place), ages.size - 2)
+        (shares,) = self._shares(np.array([values["metallicity"]]))
+        log_light = sum(
+            shares[i] * np.log(self._synthesis.light(int(i), values["covering"])[cell : cell + 2])
+            for i in np.flatnonzero(shares)
+        )
+        light = np.exp(np.array([1 - (place - cell), place - cell]) @ np.asarray(log_light))
+        curve = open_curve(self._synthesis.law, values["rv"])
+        screen = 10 ** (-0.4 * curve.magnitudes(library.wavelength, values["ebv"]))
+        return library.wavelength, light * screen * flux_per_luminosity(library.wavelength)
 
     def describe(self) -> dict[str, Any]:
         """What the fluxes were made from; JSON-able."""
-        return {
+        fixed = {name: value for name, value in self._settings.items() if name not in self._vary}
+        found = {
             "engine": "embedded",
             "bands": list(self.bands),
-            "pivots_AA": [round(band.pivot, 2) for band in self._bands],
-            "metallicity": self.metallicity,
-            "extinction": self._curve.name,
-            "rv": self._curve.rv,
-            "ssp": dict(self._library.provenance),
+            "pivots_AA": [round(band.pivot, 2) for band in self._synthesis.bands],
+            "extinction": self._synthesis.law,
+            "ssp": dict(self._synthesis.library.provenance),
             "dust_extinction": version("dust_extinction"),
-        }
+        } | fixed
+        if self._vary:
+            found["vary"] = {name: list(limits) for name, limits in self._vary.items()}
+        if self._synthesis.nebular is not None:
+            found |= {"log_u": self._log_u, "nebular": dict(self._synthesis.nebular.provenance)}
+        return found
 
     @cached_property
     def _table(self) -> FluxTable:
-        nodes = (np.log10(self._library.ages[1:]), EBV_NODES)
-        log_flux = np.log10(self.exact(EBV_NODES))
-        surviving = sum(
-            share * np.log10(self._library.surviving[place, 1:]) for place, share in self._shares.items()
+        ebv = FEWER_EBV_NODES if self._vary else EBV_NODES
+        logs = self._log_flux(ebv, *self._nodes.values()) / np.log(10.0)
+        fixed = tuple(2 + place for place, name in enumerate(OPTIONS) if name not in self._vary)
+        # Single precision errs by 1e-6 here, and a table of five axes takes half the memory.
+        log_flux = logs.squeeze(fixed).astype(np.float32 if self._vary else np.float64)
+        axes = (np.log10(self._synthesis.ages), ebv, *(self._nodes[name] for name in self._vary))
+        return FluxTable(self.parameters, axes, self.bands, log_flux, self._log_surviving())
+
+    def _log_flux(self, ebv: Floats, metallicity: Floats, rv: Floats, covering: Floats) -> Floats:
+        """Natural log flux on (age, E(B-V), metallicity, R(V), covering, band)."""
+        shares = self._shares(metallicity)
+        used = np.flatnonzero(shares.any(axis=0))
+        found = [
+            np.tensordot(shares[:, used], self._synthesis.log_flux(used, ebv, value, covering), axes=1)
+            for value in rv
+        ]
+        return np.moveaxis(np.stack(found, axis=3), 0, 2)
+
+    def _log_surviving(self) -> Floats:
+        """log10 of the surviving mass fraction, (n_ages,) or (n_ages, n_metallicities)."""
+        shares = self._shares(self._nodes["metallicity"])
+        logs = np.log10(self._synthesis.library.surviving[:, 1:]).T @ shares.T
+        return np.asarray(logs if "metallicity" in self._vary else logs[:, 0])
+
+    def _shares(self, metallicity: Floats) -> Floats:
+        """Weights of the library's metallicities, shape (n, n_metallicities), in the logarithm of flux."""
+        known = self._synthesis.library.metallicities
+        return np.stack(
+            [np.interp(np.log(metallicity), np.log(known), row) for row in np.eye(known.size)], axis=1
         )
-        return FluxTable(self.parameters, nodes, self.bands, log_flux, np.asarray(surviving))
 
-    def _check_reach(self) -> None:
-        """Refuse bands that reach where the library or the law says nothing."""
-        edges, (low, high) = self._library.edges, self._curve.limits
-        undefined = np.isnan(self._curve.relative(self._library.wavelength))
-        for band, weights in zip(self._bands, self._weights.T, strict=True):
-            span = f"band {band.name} covers {band.wavelength[0]:.0f} to {band.wavelength[-1]:.0f} AA"
-            if band.wavelength[0] < edges[0] or band.wavelength[-1] > edges[-1]:
-                raise UserError(f"{span}; the stellar library covers {edges[0]:.0f} to {edges[-1]:.0f} AA")
-            if (weights[undefined] > 0).any():
-                raise UserError(
-                    f"{span}; the extinction law {self._curve.name} from {low:.0f} to {high:.0f} AA: "
-                    "leave the band out or take a law that reaches further (G23: 912 AA to 32 micron)"
-                )
+    def _nodes_of(self, name: str) -> Floats:
+        """Nodes of an option: its range's edges and what lies between, or its one value."""
+        if name not in self._vary:
+            return np.array([self._settings[name]])
+        low, high = self._vary[name]
+        if name == "rv":
+            nodes = np.geomspace(low, high, int(np.ceil(np.log(high / low) / RV_STEP)) + 1)
+            return np.concatenate([[low], nodes[1:-1], [high]])
+        known = self._synthesis.library.metallicities if name == "metallicity" else COVERING_NODES
+        between = known[(known > low) & (known < high)]
+        return np.concatenate([[low], between, [high]])
 
-
-def band_weights(band: Band, edges: Floats) -> Floats:
-    """Weights that turn a binned spectrum into a flux density.
-
-    Parameters
-    ----------
-    band : Band
-        Throughput T, linear between its points.
-    edges : ndarray, shape (n_bins + 1,)
-        Edges of the wavelength bins [AA].
-
-    Returns
-    -------
-    ndarray, shape (n_bins,)
-        Each bin's share of int T lambda dlambda, times lambda_p^2 / c / (4 pi (10 pc)^2), in
-        mJy / (Lsun / AA).
-    """
-    points = np.union1d(edges, band.wavelength)
-    throughput = np.interp(points, band.wavelength, band.throughput, left=0.0, right=0.0)
-    middle = 0.5 * (points[1:] + points[:-1])
-    height = throughput * points
-    # Simpson's rule is exact here: T lambda is quadratic between points.
-    areas = np.diff(points) / 6 * (height[:-1] + height[1:] + 2 * (throughput[:-1] + throughput[1:]) * middle)
-    areas[(middle < band.wavelength[0]) | (middle > band.wavelength[-1])] = 0.0
-    bins = np.clip(np.searchsorted(edges, middle) - 1, 0, edges.size - 2)
-    shares = np.bincount(bins, areas, minlength=edges.size - 1) / areas.sum()
-    per_luminosity = SOLAR_LUMINOSITY / (4 * np.pi * (10 * PARSEC) ** 2)
-    return np.asarray(shares * (per_luminosity * band.pivot**2 / LIGHT_SPEED / MILLIJANSKY))
-
-
-def _metallicity_shares(known: Floats, metallicity: float) -> dict[int, float]:
-    """Place in the library and weight of the one or two metallicities to average in the logarithm."""
-    if not known[0] <= metallicity <= known[-1]:
-        raise UserError(
-            f"metallicity = {metallicity:g}; the stellar library has {known[0]:g} to {known[-1]:g}"
-        )
-    place = float(np.interp(np.log(metallicity), np.log(known), np.arange(known.size)))
-    lower = int(place)
-    shares = {lower: 1.0 - (place - lower), lower + 1: place - lower}
-    return {place: share for place, share in shares.items() if share > 0}
+    def _check(self) -> None:
+        known = self._synthesis.library.metallicities
+        limits = {"metallicity": (known[0], known[-1]), "covering": (0.0, 1.0)}
+        sources = {"metallicity": "the stellar library", "covering": "a share"}
+        for name, (low, high) in limits.items():
+            for value in self._nodes[name][[0, -1]]:
+                if not low <= value <= high:
+                    raise UserError(f"{name} = {value:g}; {sources[name]} has {low:g} to {high:g}")
+        curves = [open_curve(self._synthesis.law, float(value)) for value in self._nodes["rv"]]
+        self._synthesis.check_reach(curves[0])

@@ -10,12 +10,15 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import ValidationError
 
+from batchflow.cigale_settings import CigaleSettings
 from batchflow.config import ModelSettings
 from batchflow.errors import UserError, nearest
-from batchflow.physics.embedded import EmbeddedEngine
+from batchflow.physics.bands import read_curve
+from batchflow.physics.embedded import EmbeddedEngine, Gas
 from batchflow.physics.table import FluxTable
 
 Floats = NDArray[np.float64]
+Columns = dict[str, NDArray[np.float32]]
 
 
 class Engine(Protocol):
@@ -36,6 +39,9 @@ class Engine(Protocol):
     def fluxes(self, parameters: Mapping[str, ArrayLike]) -> Floats:
         """Flux densities [mJy] at 10 pc for 1 Msun formed, shape (n, n_bands)."""
 
+    def realise(self, parameters: Columns, boxes: Mapping[str, tuple[float, float]]) -> Columns:
+        """The parameters that the engine can compute nearest to those drawn, inside the prior's box."""
+
     def table(self) -> FluxTable:
         """The fluxes over the whole range of the parameters."""
 
@@ -44,10 +50,20 @@ class Engine(Protocol):
 
 
 def _embedded(settings: ModelSettings) -> Engine:
-    return EmbeddedEngine(settings.bands, settings.metallicity, settings.extinction, settings.rv)
+    own = {name: read_curve(path, name) for name, path in settings.curves.items()}
+    bands = [own.get(name, name) for name in settings.bands]
+    gas = Gas(settings.covering, settings.log_u)
+    vary = {str(name): limits for name, limits in settings.vary.items()}
+    return EmbeddedEngine(bands, settings.metallicity, settings.extinction, settings.rv, gas, vary)
 
 
-ENGINES: dict[str, Callable[[ModelSettings], Engine]] = {"embedded": _embedded}
+def _cigale(settings: ModelSettings) -> Engine:
+    from batchflow.physics.cigale_engine import CigaleEngine
+
+    return CigaleEngine(settings)
+
+
+ENGINES: dict[str, Callable[[ModelSettings], Engine]] = {"embedded": _embedded, "cigale": _cigale}
 """What opens each engine, by the name in ``[model] engine``."""
 
 
@@ -94,7 +110,9 @@ def _explain(item: dict[str, Any]) -> str:
     """One error of pydantic as key, value and expectation."""
     key = ".".join(map(str, item["loc"]))
     if item["type"] == "extra_forbidden":
-        return f"unknown key {key}; {nearest(key, ModelSettings.model_fields)}"
+        section = CigaleSettings if item["loc"][0] == "cigale" else ModelSettings
+        return f"unknown key {key}; {nearest(str(item['loc'][-1]), section.model_fields)}"
     if item["type"] == "missing":
-        return f"{key} is missing; expected {ModelSettings.model_fields[key].description}"
+        known = ModelSettings.model_fields.get(key)
+        return f"{key} is missing" + (f"; expected {known.description}" if known else "")
     return f"{key} = {item['input']!r}: {str(item['msg']).removeprefix('Value error, ')}"

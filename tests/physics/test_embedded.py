@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from batchflow.errors import UserError
 from batchflow.physics.bands import AB_MINUS_VEGA, Band, read_curve
-from batchflow.physics.embedded import EmbeddedEngine, band_weights
+from batchflow.physics.embedded import EmbeddedEngine
+from batchflow.physics.photometry import band_weights
 from batchflow.physics.ssp import load_ssp
 
 LEGUS = ("wfc3_f275w", "wfc3_f336w", "wfc3_f438w", "wfc3_f555w", "wfc3_f814w")
@@ -63,6 +64,14 @@ def test_fluxes_are_cigales_with_its_curves(reference: Reference, metallicity: f
 def test_fluxes_are_cigales_with_the_shipped_curves(reference: Reference, metallicity: float) -> None:
     found = errors(reference.shipped_names(), reference, metallicity)
     assert np.abs(found).max() < 1.5e-3
+
+
+def test_fluxes_are_cigales_off_a_table_of_five_axes(reference: Reference) -> None:
+    ranges = {"metallicity": (0.003, 0.03), "rv": (2.5, 4.5), "covering": (0.0, 1.0)}
+    engine = EmbeddedEngine(reference.curves, vary=ranges)
+    values = {"log_age": reference.log_age, "ebv": reference.ebv, "metallicity": reference.metallicity}
+    found = engine.fluxes(values | {"rv": 3.1, "covering": 0.0}) / reference.fluxes - 1
+    assert np.abs(found).max() < 2e-3
 
 
 @pytest.mark.parametrize("metallicity", [0.02, 0.004])

@@ -10,7 +10,8 @@ import pytest
 import safetensors.numpy
 
 from batchflow.errors import UserError
-from batchflow.physics.table import CHUNK, FluxTable
+from batchflow.physics.grid import CHUNK
+from batchflow.physics.table import FluxTable
 
 AGES = np.array([5.0, 6.0, 6.5, 9.0, 10.25])
 EBV = np.array([0.0, 0.5, 2.0])
@@ -171,7 +172,7 @@ def test_failed_save_leaves_the_old_file(
         raise OSError("disk full")
 
     monkeypatch.setattr("os.fsync", fail)
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(UserError, match="disk full"):
         dataclasses.replace(table, log_flux=2 * table.log_flux).save(path)
     assert path.read_bytes() == before
     assert len(list(tmp_path.iterdir())) == 1

@@ -1,0 +1,268 @@
+"""Pictures of the model: spectra with their band fluxes, and colours over the catalogue's points."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from batchflow import schema
+from batchflow.catalogue.read import read_catalogue
+from batchflow.config import Job
+from batchflow.errors import UserError, nearest
+from batchflow.paths import RunFolder
+from batchflow.physics.bands import AB_MINUS_VEGA
+from batchflow.physics.embedded import EmbeddedEngine
+from batchflow.physics.engine import Engine, open_engine
+from batchflow.shards import write_atomic
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+Floats = NDArray[np.float64]
+Point = dict[str, float]
+
+AGES = (6.6, 7.0, 8.0, 9.0, 10.0)
+"""Ages drawn where none is chosen [log10 yr]."""
+MARKED_AGES = (6, 7, 8, 9, 10)
+ARROW = 0.3
+"""E(B-V) [mag] that the arrow in the colours stands for."""
+AB_ZERO = 3.631e6
+"""Flux density of magnitude 0 in the AB system [mJy]."""
+
+
+def chosen_points(job: Job, text: str) -> list[Point]:
+    """Parameters to show.
+
+    Parameters
+    ----------
+    job : Job
+        Whose model and prior hold.
+    text : str
+        ``name=value`` pairs with commas between; what is not named takes a middling value, the age
+        several.
+
+    Returns
+    -------
+    list of dict
+        log_mass, and every parameter of the engine.
+
+    Raises
+    ------
+    UserError
+        When a name is unknown or a value is no number.
+    """
+    engine = open_engine(job.model)
+    names = ("log_mass", *engine.parameters)
+    given = _parse(text, names)
+    ages = [given["log_age"]] if "log_age" in given else _within(engine, AGES)
+    middle = {name: sum(box) / 2 for name, box in engine.limits.items()} | {"log_mass": 4.0, "ebv": 0.0}
+    return [{name: {**middle, "log_age": age, **given}[name] for name in names} for age in ages]
+
+
+def flux_table(job: Job, points: Sequence[Point]) -> pa.Table:
+    """Band fluxes at chosen parameters.
+
+    Parameters
+    ----------
+    job : Job
+        Whose model holds.
+    points : sequence of dict
+        From `chosen_points`.
+
+    Returns
+    -------
+    pyarrow.Table
+        A row a point: its parameters, then ``flux_<band>`` [mJy] at 10 pc for its mass.
+    """
+    fluxes = _fluxes(open_engine(job.model), points)
+    rows = [
+        point
+        | {schema.flux_column(band): float(value) for band, value in zip(job.model.bands, row, strict=True)}
+        for point, row in zip(points, fluxes, strict=True)
+    ]
+    return pa.Table.from_pylist(rows)
+
+
+def by_band(table: pa.Table) -> pa.Table:
+    """The flux table turned for people to read: a row a parameter and band, a column a point.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        From `flux_table`.
+
+    Returns
+    -------
+    pyarrow.Table
+        Column ``quantity``, then ``1``, ``2``, ... in the order of the points.
+    """
+    columns = {"quantity": pa.array(table.column_names)}
+    columns |= {str(i + 1): pa.array(list(row.values())) for i, row in enumerate(table.to_pylist())}
+    return pa.table(columns)
+
+
+def draw_model(job: Job, points: Sequence[Point], path: Path | None = None) -> Path:
+    """Draw spectra with band fluxes, and colour-colour tracks over the catalogue's clusters.
+
+    Parameters
+    ----------
+    job : Job
+        Whose model and catalogues are drawn.
+    points : sequence of dict
+        From `chosen_points`.
+    path : Path, optional
+        The PNG file; default ``report/model.png`` of the run folder.
+
+    Returns
+    -------
+    Path
+        The file.
+    """
+    from matplotlib.figure import Figure
+
+    engine = open_engine(job.model)
+    clusters = [read_catalogue(entry, job.model.bands) for entry in job.catalogue]
+    bands = _colour_bands(engine, clusters)
+    figure = Figure(figsize=(15, 5), layout="constrained")
+    axes = figure.subplots(1, 3, width_ratios=(1.3, 1, 1))
+    _spectra(axes[0], engine, points)
+    for place, panel in enumerate(axes[1:]):
+        if len(bands) < 3 + place:
+            panel.set(title="too few bands for colours", xticks=[], yticks=[])
+            continue
+        _colours(panel, engine, points[0], (*bands[place : place + 2], *bands[-2:]), clusters)
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=130)
+    target = path or RunFolder(job.output).report / "model.png"
+    target.parent.mkdir(parents=True, exist_ok=True)
+    write_atomic(target, lambda temporary: _write(temporary, buffer.getvalue()))
+    return target
+
+
+def colours(fluxes: Floats, bands: Sequence[str], first: str, second: str) -> Floats:
+    """A colour from flux densities.
+
+    Parameters
+    ----------
+    fluxes : ndarray, shape (n, n_bands)
+        Flux densities [mJy].
+    bands : sequence of str
+        Their bands.
+    first, second : str
+        The colour is first less second.
+
+    Returns
+    -------
+    ndarray, shape (n,)
+        [mag], in the Vega system where both zero points are known, else AB; NaN without two positive
+        fluxes.
+    """
+    zero = {band: AB_MINUS_VEGA[band] if _vega(first, second) else 0.0 for band in (first, second)}
+    positive = np.where(fluxes > 0, fluxes, np.nan)
+    magnitude = {
+        band: -2.5 * np.log10(positive[:, list(bands).index(band)] / AB_ZERO) - zero[band]
+        for band in (first, second)
+    }
+    return np.asarray(magnitude[first] - magnitude[second])
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+
+
+def _vega(*bands: str) -> bool:
+    return all(band in AB_MINUS_VEGA for band in bands)
+
+
+def _parse(text: str, names: Sequence[str]) -> Point:
+    found: Point = {}
+    for pair in filter(None, map(str.strip, text.split(","))):
+        name, _, value = (part.strip() for part in pair.partition("="))
+        if name not in names:
+            raise UserError(f"--at {pair}: unknown parameter {name!r}; {nearest(name, names)}")
+        try:
+            found[name] = float(value)
+        except ValueError:
+            raise UserError(f"--at {pair}: {value!r} is no number; expected e.g. {name}=7.0") from None
+    return found
+
+
+def _within(engine: Engine, ages: Sequence[float]) -> list[float]:
+    low, high = engine.limits["log_age"]
+    return [age for age in ages if low <= age <= high]
+
+
+def _fluxes(engine: Engine, points: Sequence[Point]) -> Floats:
+    columns = {name: np.array([point[name] for point in points]) for name in engine.parameters}
+    masses = 10 ** np.array([point["log_mass"] for point in points])
+    return engine.fluxes(columns) * masses[:, None]
+
+
+def _pivots(engine: Engine) -> Floats:
+    return np.array(engine.describe()["pivots_AA"])
+
+
+def _colour_bands(engine: Engine, clusters: Sequence[pa.Table]) -> list[str]:
+    """Bands that the largest catalogue has (all without one), from blue to red."""
+    largest = max(clusters, key=lambda table: table.num_rows, default=None)
+    order = [engine.bands[i] for i in np.argsort(_pivots(engine))]
+    if largest is None:
+        return order
+    return [band for band in order if np.isfinite(largest[schema.flux_column(band)].to_numpy()).any()]
+
+
+def _spectra(axes: Axes, engine: Engine, points: Sequence[Point]) -> None:
+    fluxes, pivots = _fluxes(engine, points), _pivots(engine)
+    for point, row in zip(points, fluxes, strict=True):
+        label = ", ".join(f"{name} {value:g}" for name, value in point.items())
+        (dots,) = axes.plot(pivots, row, "o", ms=5, label=label, zorder=3)
+        if isinstance(engine, EmbeddedEngine):
+            wavelength, flux = engine.spectrum({name: point[name] for name in engine.parameters})
+            axes.plot(wavelength, flux * 10 ** point["log_mass"], lw=0.6, color=dots.get_color(), alpha=0.7)
+    span = (0.7 * pivots.min(), 1.4 * pivots.max())
+    axes.set(xscale="log", yscale="log", xlim=span, ylim=(0.1 * fluxes.min(), 10 * fluxes.max()))
+    axes.set(xlabel="wavelength [Å]", ylabel="flux density at 10 pc [mJy]", title="spectra and band fluxes")
+    axes.legend(fontsize=7)
+
+
+def _colours(
+    axes: Axes, engine: Engine, point: Point, bands: Sequence[str], clusters: Sequence[pa.Table]
+) -> None:
+    """Colour of the first two bands against that of the last two."""
+    blue, red = (bands[0], bands[1]), (bands[-2], bands[-1])
+    for table in clusters:
+        seen = np.stack([table[schema.flux_column(band)].to_numpy() for band in bands], axis=1)
+        pair = (colours(seen, bands, *red), colours(seen, bands, *blue))
+        axes.plot(*pair, ".", ms=2, color="0.6", zorder=1)
+    ages = np.linspace(max(engine.limits["log_age"][0], 6.0), min(engine.limits["log_age"][1], 10.14), 400)
+    track = _track(engine, point | {"ebv": 0.0}, ages)
+    axes.plot(*(colours(track, engine.bands, *pair) for pair in (red, blue)), color="tab:red", lw=1.5)
+    marks = _track(engine, point | {"ebv": 0.0}, np.array(MARKED_AGES, dtype=float))
+    x, y = (colours(marks, engine.bands, *pair) for pair in (red, blue))
+    axes.plot(x, y, "o", color="tab:red", ms=4)
+    for age, *place in zip(MARKED_AGES, x, y, strict=True):
+        axes.annotate(f"{age}", (place[0], place[1]), xytext=(4, 4), textcoords="offset points", fontsize=8)
+    _arrow(axes, engine, point, (red, blue))
+    system = "Vega" if _vega(*blue, *red) else "AB"
+    axes.set(
+        xlabel=" - ".join(red), ylabel=" - ".join(blue), title=f"colours [mag, {system}], log age marked"
+    )
+    axes.invert_yaxis()
+
+
+def _arrow(axes: Axes, engine: Engine, point: Point, pairs: tuple[tuple[str, str], ...]) -> None:
+    ends = [_track(engine, point | {"ebv": ebv}, np.array([7.0])) for ebv in (0.0, ARROW)]
+    (x0, y0), (x1, y1) = ([float(colours(end, engine.bands, *pair)[0]) for pair in pairs] for end in ends)
+    axes.annotate("", (x1, y1), xytext=(x0, y0), arrowprops={"arrowstyle": "->", "color": "tab:blue"})
+    axes.annotate(f"E(B-V) {ARROW}", (x1, y1), fontsize=8, color="tab:blue")
+
+
+def _track(engine: Engine, point: Point, ages: Floats) -> Floats:
+    """Flux densities along age."""
+    return engine.fluxes({name: point[name] for name in engine.parameters} | {"log_age": ages})

@@ -1,0 +1,30 @@
+"""The base of every section of a job file."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
+
+from batchflow.errors import nearest
+from batchflow.physics.bands import known_bands
+
+Range = tuple[float, float]
+
+
+class Settings(BaseModel):
+    """Base of every section: frozen, no unknown keys, no silent conversion of strings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def _check_band(value: Any, info: ValidationInfo) -> str:
+    """Take the name of a shipped band, or of a curve of the job's own (`context` or an earlier field)."""
+    own = (info.context or {}).get("curves", ()) if isinstance(info.context, dict) else ()
+    known = (*known_bands(), *own, *(info.data.get("curves") or ()))
+    if (band := str(value)) not in known:
+        raise ValueError(f"unknown band {band!r}; {nearest(band, known)}")
+    return band
+
+
+Band = Annotated[str, Field(min_length=1), BeforeValidator(_check_band)]

@@ -1,0 +1,165 @@
+"""Options of the embedded engine that vary: the table equals the engine with the option set."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from batchflow.config import ModelSettings
+from batchflow.errors import UserError
+from batchflow.physics.embedded import EmbeddedEngine, Gas
+from batchflow.physics.engine import open_engine
+from batchflow.physics.foreground import foreground_extinction
+
+BANDS = ("wfc3_f275w", "wfc3_f336w", "wfc3_f438w", "wfc3_f555w", "wfc3_f814w")
+RANGES = {"metallicity": (0.003, 0.03), "rv": (2.5, 4.5), "covering": (0.0, 1.0)}
+VALUES = {"log_age": np.array([6.3, 6.8, 8.0, 9.9]), "ebv": 0.4}
+
+
+def magnitudes(found: Any, expected: Any) -> float:
+    return float(np.abs(2.5 * np.log10(found / expected)).max())
+
+
+@pytest.fixture(scope="module")
+def free() -> EmbeddedEngine:
+    return EmbeddedEngine(BANDS, vary=RANGES)
+
+
+def test_parameters_are_in_order(free: EmbeddedEngine) -> None:
+    assert free.parameters == ("log_age", "ebv", "metallicity", "rv", "covering")
+    assert {name: free.limits[name] for name in RANGES} == RANGES
+    backwards = EmbeddedEngine(BANDS, vary=dict(reversed(RANGES.items())))
+    assert backwards.parameters == free.parameters
+
+
+@pytest.mark.parametrize(
+    ("metallicity", "rv", "covering"),
+    [(0.004, 2.5, 0.0), (0.02, 3.1, 0.5), (0.0055, 4.31, 0.13), (0.003, 4.5, 1.0), (0.013, 3.7, 0.85)],
+)
+def test_the_table_equals_the_engine_with_the_options_set(
+    free: EmbeddedEngine, metallicity: float, rv: float, covering: float
+) -> None:
+    found = free.fluxes(VALUES | {"metallicity": metallicity, "rv": rv, "covering": covering})
+    fixed = EmbeddedEngine(BANDS, metallicity, rv=rv, gas=Gas(covering))
+    assert magnitudes(found, fixed.fluxes(VALUES)) < 3e-3
+
+
+def test_one_option_alone_is_exact_at_its_nodes() -> None:
+    engine = EmbeddedEngine(BANDS, vary={"metallicity": (0.004, 0.02)})
+    for z in (0.004, 0.008, 0.02):
+        found = engine.fluxes(VALUES | {"metallicity": z})
+        assert magnitudes(found, EmbeddedEngine(BANDS, z).fluxes(VALUES)) < 3e-4
+
+
+def test_log_flux_is_linear_in_log_metallicity() -> None:
+    engine = EmbeddedEngine(BANDS, vary={"metallicity": (0.008, 0.02)})
+    low, middle, high = (
+        engine.fluxes(VALUES | {"metallicity": z}) for z in (0.008, np.sqrt(0.008 * 0.02), 0.02)
+    )
+    np.testing.assert_allclose(middle, np.sqrt(low * high), rtol=1e-5)
+
+
+def test_surviving_mass_follows_the_metallicity() -> None:
+    table = EmbeddedEngine(BANDS, vary={"metallicity": (0.004, 0.02)}).table()
+    ages = np.array([7.0, 9.0, 10.0])
+    for z in (0.004, 0.0063, 0.02):
+        fixed = EmbeddedEngine(BANDS, z).table().surviving(ages)
+        np.testing.assert_allclose(table.surviving(ages, z), fixed, rtol=1e-10)
+    with pytest.raises(UserError, match="missing parameter metallicity"):
+        table.surviving(ages)
+
+
+def test_table_of_five_axes_survives_the_disk(free: EmbeddedEngine, tmp_path: Any) -> None:
+    free.table().save(tmp_path / "t")
+    again = type(free.table()).load(tmp_path / "t")
+    values = VALUES | {"metallicity": 0.01, "rv": 3.3, "covering": 0.4}
+    np.testing.assert_array_equal(again.fluxes(values), free.fluxes(values))
+
+
+def test_rows_with_and_without_gas_come_back_in_order(free: EmbeddedEngine) -> None:
+    rng = np.random.default_rng(1)
+    values = {
+        name: rng.uniform(*limits, 300) for name, limits in (free.limits | {"log_age": (6, 10)}).items()
+    }
+    together = free.fluxes(values)
+    one_by_one = [free.fluxes({name: column[i] for name, column in values.items()})[0] for i in range(300)]
+    np.testing.assert_allclose(together, one_by_one, rtol=1e-6)
+
+
+def test_nan_in_any_option_is_nan_out(free: EmbeddedEngine) -> None:
+    good = {"log_age": 6.5, "ebv": 0.1, "metallicity": 0.01, "rv": 3.1, "covering": 0.5}
+    for name in good:
+        assert np.isnan(free.fluxes(good | {name: np.nan})).all()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"metallicity": 0.05}, r"metallicity = 0\.05.*0\.003 to 0\.03"),
+        ({"rv": 2.4}, r"rv = 2\.4.*2\.5 to 4\.5"),
+        ({"covering": 1.2}, r"covering = 1\.2.*0 to 1"),
+        ({"log_age": 10.4}, r"log_age = 10\.4"),
+        ({"ebv": 2.5}, r"ebv = 2\.5.*0 to 2"),
+    ],
+)
+def test_outside_the_range_is_an_error_naming_it(
+    free: EmbeddedEngine, change: dict[str, float], message: str
+) -> None:
+    good = {"log_age": 6.5, "ebv": 0.1, "metallicity": 0.01, "rv": 3.1, "covering": 0.5}
+    with pytest.raises(UserError, match=message):
+        free.fluxes(good | change)
+
+
+@pytest.mark.parametrize(
+    ("vary", "message"),
+    [
+        ({"metallicity": (0.004, 0.2)}, r"metallicity = 0\.2; the stellar library has 0\.0001 to 0\.1"),
+        ({"rv": (1.5, 4.0)}, r"rv = 1\.5.*CCM89"),
+        ({"covering": (0.0, 1.5)}, r"covering = 1\.5"),
+    ],
+)
+def test_ranges_beyond_library_or_law_are_refused(vary: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        EmbeddedEngine(BANDS, vary=vary)
+
+
+@pytest.mark.parametrize("law", ["CCM89", "F99", "G23", "C00", "G03_SMCBar"])
+def test_more_dust_is_less_light(law: str) -> None:
+    rv = {"C00": 4.05, "G03_SMCBar": 2.74}.get(law, 3.1)
+    log_flux = EmbeddedEngine(BANDS, extinction=law, rv=rv, gas=Gas(0.5)).table().log_flux
+    assert (np.diff(log_flux, axis=1) < 0).all()
+
+
+def test_a_band_beyond_starburst_attenuation_is_refused() -> None:
+    with pytest.raises(UserError, match=r"nircam_f335m.*C00 from 1200 to 22000 AA"):
+        EmbeddedEngine(["nircam_f335m"], extinction="C00", rv=4.05)
+
+
+def test_settings_open_it_and_describe_it() -> None:
+    settings = {"bands": BANDS[:2], "covering": 0.5, "log_u": -3.0, "vary": {"rv": [2.5, 4.0]}}
+    engine = open_engine(settings)
+    assert engine.parameters == ("log_age", "ebv", "rv")
+    described = engine.describe()
+    assert (described["covering"], described["log_u"], described["vary"]) == (0.5, -3.0, {"rv": [2.5, 4.0]})
+    assert "Cloudy" in described["nebular"]["name"]
+    assert open_engine(ModelSettings.model_validate(settings)) is engine
+
+
+def test_own_curve_is_a_band(tmp_path: Any) -> None:
+    path = tmp_path / "box.dat"
+    path.write_text("5000 0.3\n5999 0.3\n")
+    engine = open_engine({"bands": ["mine", "wfc3_f555w"], "curves": {"mine": str(path)}})
+    mine, visual = engine.fluxes({"log_age": 8.0, "ebv": 0.0})[0]
+    assert engine.bands == ("mine", "wfc3_f555w")
+    assert mine == pytest.approx(visual, rel=0.05)
+
+
+def test_foreground_is_that_of_schlafly_and_finkbeiner() -> None:
+    # Their table 6 (F99, R(V) 3.1), per E(B-V) of Schlegel et al. 1998, which overestimates: times 0.86.
+    table = {"wfc3_f275w": 5.487, "wfc3_f336w": 4.453, "wfc3_f438w": 3.623, "wfc3_f555w": 2.855}
+    table |= {"wfc3_f814w": 1.536, "wfc3_f160w": 0.512}
+    found = foreground_extinction(list(table), 0.86)
+    for name, value in table.items():
+        assert found[name] == pytest.approx(value, rel=0.05), name
