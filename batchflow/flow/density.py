@@ -9,12 +9,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from batchflow.config import FlowSettings, Range
+from batchflow.config import FlowSettings
 from batchflow.flow.emulator import FluxEmulator
 from batchflow.flow.features import FEATURES_PER_BAND, Features
 from batchflow.flow.mass import FARTHEST, MassFrame, fold, mass_frame, unfold
 from batchflow.flow.model import ConditionalFlow
 from batchflow.mocks.noise import NoiseModel
+from batchflow.settings import Range
 
 MASS = "log_mass"
 

@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batchflow.config import Range
 from batchflow.flow.density import Condition, PosteriorDensity, Specification
 from batchflow.flow.features import Observations, make_features, on_device
 from batchflow.mocks.noise import NoiseModel
+from batchflow.settings import Range
 
 __all__ = ["PosteriorNetwork", "Specification"]
 

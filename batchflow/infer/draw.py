@@ -17,7 +17,8 @@ from batchflow.infer.clusters import Clusters
 from batchflow.infer.importance import inside, uncertified, weigh
 from batchflow.infer.likelihood import Photometry, TorchFluxTable, chi_square, log_likelihood
 from batchflow.keys import generator
-from batchflow.mocks.prior import log_prior_density
+from batchflow.mocks.prior import log_prior, log_prior_density
+from batchflow.prior_settings import PriorSettings
 
 Floats = NDArray[np.float64]
 ROWS_IN_CHUNK = 65_536
@@ -30,6 +31,7 @@ class Proposal:
 
     network: PosteriorNetwork
     table: TorchFluxTable
+    prior: PriorSettings
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -107,13 +109,13 @@ def _draw_chunk(proposal: Proposal, clusters: Clusters, options: Options) -> Dra
     log_model = _log_model(proposal.table, values)
     shift = torch.as_tensor(clusters.log_mass_shift, dtype=theta.dtype, device=theta.device)
     values["log_mass"] = values["log_mass"] + shift[:, None]
-    # The flow keeps every other parameter inside its box; mass it knows only relative to the brightness.
-    within = inside(values["log_mass"], *network.boxes["log_mass"])
     chi2 = chi_square(photometry, log_model)
     if options.certify:
-        density = log_likelihood(photometry, log_model) + within + log_prior_density(network.boxes)
+        density = log_likelihood(photometry, log_model) + _log_prior(proposal, values)
         weighted = weigh(density, log_q)
     else:
+        # The flow keeps every other parameter inside its box; mass it knows only relative to the brightness.
+        within = inside(values["log_mass"], *network.boxes["log_mass"])
         density = log_q + within
         weighted = uncertified(within)
     return Draws(
@@ -125,6 +127,18 @@ def _draw_chunk(proposal: Proposal, clusters: Clusters, options: Options) -> Dra
         chi2=_numpy(chi2),
         pvalue=_predictive_pvalue(chi2, weighted.log_weights, photometry.detected.sum(1)),
     )
+
+
+def _log_prior(proposal: Proposal, values: dict[str, Tensor]) -> Tensor:
+    """Natural logarithm of the prior's density at each draw, (n_clusters, n_draws)."""
+    mass = values["log_mass"]
+    shapes = proposal.prior.distributions()
+    flat = all(shapes[name].shape == "uniform" for name in values)
+    if flat:
+        boxes = proposal.network.boxes
+        return inside(mass, *boxes["log_mass"]) + log_prior_density(boxes)
+    found = log_prior(proposal.prior, {name: _numpy(value) for name, value in values.items()})
+    return torch.as_tensor(found, dtype=mass.dtype, device=mass.device)
 
 
 def observations(clusters: Clusters, network: PosteriorNetwork) -> tuple[Observations, Tensor]:

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from itertools import product
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from batchflow.flow.features import Observations
 from batchflow.mocks.noise import NoiseTerms
+from batchflow.physics.grid import LOG_AXES
 from batchflow.physics.table import FluxTable
 
 
@@ -43,13 +45,18 @@ class TorchFluxTable:
 
     parameters: tuple[str, ...]
     nodes: tuple[Tensor, ...]
+    """Nodes of each axis; their natural logarithm for those of `LOG_AXES`."""
     log_flux: Tensor
     """Natural logarithm of the flux density [mJy at 10 pc, 1 Msun formed], (n_nodes, n_bands)."""
 
     @classmethod
     def from_table(cls, table: FluxTable, device: torch.device) -> TorchFluxTable:
         """Move a table to a device, in single precision."""
-        nodes = tuple(torch.as_tensor(axis, dtype=torch.float32, device=device) for axis in table.nodes)
+        axes = zip(table.parameters, table.nodes, strict=True)
+        nodes = tuple(
+            torch.as_tensor(np.log(axis) if name in LOG_AXES else axis, dtype=torch.float32, device=device)
+            for name, axis in axes
+        )
         values = torch.as_tensor(table.log_flux * math.log(10.0), dtype=torch.float32, device=device)
         return cls(table.parameters, nodes, values.reshape(-1, values.shape[-1]).contiguous())
 
@@ -66,7 +73,8 @@ class TorchFluxTable:
         Tensor, shape (n, n_bands)
             Natural logarithm of the flux density [mJy at 10 pc, 1 Msun formed].
         """
-        places = [_place(axis, values[name]) for name, axis in zip(self.parameters, self.nodes, strict=True)]
+        columns = [values[name].log() if name in LOG_AXES else values[name] for name in self.parameters]
+        places = [_place(axis, column) for axis, column in zip(self.nodes, columns, strict=True)]
         total: Tensor | None = None
         for corner in product((0, 1), repeat=len(places)):
             index, weight = self._corner(places, corner)

@@ -22,6 +22,7 @@ from batchflow.infer.likelihood import TorchFluxTable
 from batchflow.infer.support import outside_training
 from batchflow.infer.table import posterior_flags, posterior_table, summary_columns
 from batchflow.physics.table import FluxTable
+from batchflow.prior_settings import PriorSettings
 from batchflow.schema import Flag
 
 Floats = NDArray[np.float64]
@@ -53,9 +54,15 @@ class Model:
         return self.network.bands
 
     @property
+    def prior(self) -> PriorSettings:
+        """The prior that the model was trained for."""
+        return PriorSettings.model_validate(self.network.description["prior_settings"])
+
+    @property
     def proposal(self) -> Proposal:
         """What draws are made with."""
-        return Proposal(self.network, TorchFluxTable.from_table(self.table, self.network.device))
+        table = TorchFluxTable.from_table(self.table, self.network.device)
+        return Proposal(self.network, table, self.prior)
 
     def posterior(
         self,

@@ -15,7 +15,9 @@ from batchflow.config import Job
 from batchflow.flow.network import Specification
 from batchflow.infer.posterior import TABLE_FILE
 from batchflow.mocks.estimate import estimate_noise, explicit_noise
+from batchflow.mocks.flux_table import open_table
 from batchflow.mocks.noise import NoiseModel
+from batchflow.paths import RunFolder
 from batchflow.physics.engine import open_engine
 from batchflow.plan import fingerprint, flatten
 from batchflow.stages import from_resolved
@@ -54,7 +56,7 @@ def train_model(
     before = torch.get_num_threads()
     torch.set_num_threads(os.cpu_count() or 1)
     try:
-        open_engine(found.model).table().save(Path(folder) / TABLE_FILE)
+        open_table(found, RunFolder(Path(folder).parent)).save(Path(folder) / TABLE_FILE)
         training = make_training(found, inputs, settings)
         training.description["flux_table_sha256"] = checksum(Path(folder) / TABLE_FILE)
         return train(training, Path(folder), device, _sparingly(report)) | {"cuda": float(device == "cuda")}
@@ -82,7 +84,11 @@ def make_training(job: Job, inputs: dict[str, list[str]], settings: dict[str, An
     bands = job.model.bands
     specification = Specification(bands, job.prior.boxes(), job.flow, make_noise(job, inputs["catalogue"]))
     shards = open_shards([Path(path) for path in inputs["shards"]], bands, job.train.held_out)
-    description = {"settings": flatten(settings), "engine": open_engine(job.model).describe()}
+    description = {
+        "settings": flatten(settings),
+        "prior_settings": job.prior.model_dump(mode="json"),
+        "engine": open_engine(job.model).describe(),
+    }
     return Training(specification, shards, job.train, job.seed, fingerprint(settings), description)
 
 

@@ -97,7 +97,9 @@ def test_the_database_is_empty(old_cigale: str, monkeypatch: pytest.MonkeyPatch)
 
 def test_a_prior_beyond_the_grid(new_cigale: str, tmp_path: Path) -> None:
     path = write_job(tmp_path, "[prior]\nlog_age = {uniform = [4.0, 10.0]}\n")
-    assert problems(load_job(path)) == ["prior.log_age = [4, 10] goes beyond what the engine has, [5, 10.301]"]
+    assert problems(load_job(path)) == [
+        "prior.log_age = [4, 10] goes beyond what the engine has, [5, 10.301]"
+    ]
 
 
 def test_a_parameter_without_a_prior(new_cigale: str, tmp_path: Path) -> None:
