@@ -25,7 +25,7 @@ def demo():
 
 
 def test_the_readme_shows_commands():
-    assert {command.split()[1] for command in commands()} == {"check", "run", "status", "query"}
+    assert {command.split()[1] for command in commands()} == {"check", "run", "status", "query", "model"}
 
 
 @pytest.mark.parametrize("command", commands())

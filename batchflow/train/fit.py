@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import torch
 
 from batchflow.config import TrainSettings
+from batchflow.errors import UserError
 from batchflow.flow.checkpoint import new_network, save_model
 from batchflow.flow.density import Specification, with_mass
 from batchflow.flow.features import Features, make_features
@@ -91,6 +92,11 @@ def train(
         When a shard cannot be used, a checkpoint belongs to other settings, the file system refuses, or
         the loss is not finite.
     """
+    if training.shards.parameters != training.specification.parameters:
+        raise UserError(
+            f"the mocks have the parameters {', '.join(training.shards.parameters)}, the prior has "
+            f"{', '.join(training.specification.parameters)}; make the mocks again: batchflow mocks JOB"
+        )
     fit = _Fit(training, Path(folder), torch.device(device))
     fit.run(progress or (lambda _: None))
     fit.network.description = training.description | {"training": fit.figures()}
@@ -137,6 +143,8 @@ class _Fit:
                 progress(TrainingProgress(self.step, sum(self.epoch_steps), done, newest))
                 if done >= 1:
                     break
+        if not self.records:  # resumed at the very end, and the history is gone
+            self._record(self._place(self.step - 1))
 
     def figures(self) -> dict[str, float]:
         """What came out, as numbers."""
@@ -183,12 +191,13 @@ class _Fit:
         ended = batch + 1 == self.epoch_steps[epoch]
         if ended or done >= 1 or (batch + 1) % RECORD_STEPS == 0:
             self.optimisation.check(epoch, batch)
-            self._record(epoch, batch)
+            self._record((epoch, batch))
         if time.monotonic() - self.saved >= self.training.settings.checkpoint_seconds:
             self.optimisation.check(epoch, batch)
             self._save()
 
-    def _record(self, epoch: int, batch: int) -> None:
+    def _record(self, place: tuple[int, int]) -> None:
+        epoch, batch = place
         train_loss, held_out_loss = self.optimisation.take_loss(), self._held_out_loss()
         seconds = self._seconds()
         steps, elapsed = self.step - self.recorded[0], seconds - self.recorded[1]

@@ -123,6 +123,23 @@ def test_a_checkpoint_of_other_settings_is_refused(paths, tmp_path):
         train(replace(often, fingerprint="another"), tmp_path)
 
 
+def test_mocks_of_another_prior_are_refused(paths, tmp_path):
+    training = toy_training(paths, {})
+    boxes = {"ebv": (0.0, 1.5), "log_age": (6.0, 10.0), "log_mass": (2.0, 7.0)}
+    other = replace(training, specification=replace(training.specification, boxes=boxes))
+    with pytest.raises(UserError, match="make the mocks again"):
+        train(other, tmp_path)
+
+
+def test_a_lost_history_does_not_lose_a_finished_training(paths, unbroken, tmp_path):
+    often = toy_training(paths, {"checkpoint_seconds": 1e-9})
+    with pytest.raises(InterruptionError):
+        train(often, tmp_path, progress=stop_at(20))
+    (tmp_path / HISTORY_FILE).unlink()
+    assert train(often, tmp_path)["steps"] == 20
+    assert load_model(tmp_path).weights_sha256 == load_model(unbroken[0]).weights_sha256
+
+
 def test_a_time_limit_ends_training_with_the_learning_rate_at_zero(paths, tmp_path):
     settings = {"epochs": 10_000, "max_minutes": 1.5 / 60}
     figures = train(toy_training(paths, settings), tmp_path)

@@ -57,6 +57,13 @@ def test_held_out_rows_come_from_every_shard_up_to_a_limit(shards):
     assert wanted <= set(few.parameters[:, 0].tolist())
 
 
+def test_of_many_shards_some_are_read_for_held_out_rows(tmp_path, monkeypatch):
+    monkeypatch.setattr("batchflow.train.data.HELD_OUT_SHARDS", 2)
+    shards = open_shards(write_toy_shards(tmp_path, (50, 50, 50)), BANDS, held_out=0.1)
+    expected = [shards.read(i, shards.held_out_rows(i)).parameters for i in (0, 2)]
+    assert torch.equal(shards.read_held_out(100).parameters, torch.cat(expected))
+
+
 @pytest.mark.parametrize("kind", ["shards", "streamed"])
 def test_an_epoch_has_every_row_once_but_for_the_groups_last_batches(kind, request):
     shards = request.getfixturevalue(kind)
