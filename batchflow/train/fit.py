@@ -111,7 +111,8 @@ class _Fit:
     def __init__(self, training: Training, folder: Path, device: torch.device) -> None:
         self.training, self.folder, self.device = training, folder, device
         settings, seed = training.settings, training.seed
-        saved = resume.read_checkpoint(folder / CHECKPOINT_FOLDER, training.fingerprint)
+        self.settings = training.description.get("settings", {})
+        saved = resume.read_checkpoint(folder / CHECKPOINT_FOLDER, training.fingerprint, self.settings)
         self.network = new_network(training.specification, key(seed, "train", "weights"))
         if saved is None:
             prepare(self.network, training.shards, seed, training.emulator_steps)
@@ -226,6 +227,7 @@ class _Fit:
             "seconds": self._seconds(),
             "recorded": self.recorded,
             "fingerprint": self.training.fingerprint,
+            "settings": self.settings,
         }
         tensors = resume.pack(self.network.density, self.optimisation.optimiser) | losses
         resume.write_checkpoint(self.folder / CHECKPOINT_FOLDER, resume.Checkpoint(tensors, state))

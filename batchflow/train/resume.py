@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import safetensors.torch
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from batchflow.errors import UserError
+from batchflow.plan import check_settings
 from batchflow.shards import write_bytes, write_json
 
 STATE_FILE = "state.json"
@@ -51,7 +54,9 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
             old.unlink()
 
 
-def read_checkpoint(folder: Path, fingerprint: str) -> Checkpoint | None:
+def read_checkpoint(
+    folder: Path, fingerprint: str, settings: Mapping[str, Any] = MappingProxyType({})
+) -> Checkpoint | None:
     """Read the last whole checkpoint.
 
     Parameters
@@ -60,6 +65,8 @@ def read_checkpoint(folder: Path, fingerprint: str) -> Checkpoint | None:
         The checkpoint's folder.
     fingerprint : str
         Of the settings of the training that is to go on.
+    settings : mapping, optional
+        These settings, so that an error can name those that differ.
 
     Returns
     -------
@@ -79,6 +86,7 @@ def read_checkpoint(folder: Path, fingerprint: str) -> Checkpoint | None:
     if hashlib.sha256(content).hexdigest() != state.get("sha256"):
         return None
     if state.get("fingerprint") != fingerprint:
+        check_settings(folder / STATE_FILE, state.get("settings", {}), settings, "train")
         raise UserError(
             f"checkpoint {folder} belongs to a training with other settings (fingerprint "
             f"{state.get('fingerprint')!r}, now {fingerprint!r}); restore them, or start anew: --mode restart"

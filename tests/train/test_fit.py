@@ -121,6 +121,9 @@ def test_a_checkpoint_of_other_settings_is_refused(paths, tmp_path):
         train(often, tmp_path, progress=stop_at(2))
     with pytest.raises(UserError, match="other settings"):
         train(replace(often, fingerprint="another"), tmp_path)
+    named = replace(often, fingerprint="another", description={"settings": {"train.batch": 7}})
+    with pytest.raises(UserError, match=r"train\.batch: None there, 7 in the job"):
+        train(named, tmp_path)
 
 
 def test_mocks_of_another_prior_are_refused(paths, tmp_path):
