@@ -31,9 +31,9 @@ DASK_SETTINGS = {
     "distributed.worker.daemon": True,
     "distributed.scheduler.allowed-failures": 3,
     "distributed.comm.timeouts.connect": "30s",
-    # OpenMP threads that spin while they wait make torch ten times slower as soon as anything else runs
-    # on the machine (measured: 8,000 against 50,000 training rows a second beside two busy processes).
-    "distributed.nanny.pre-spawn-environ.OMP_WAIT_POLICY": "PASSIVE",
+    # OpenMP threads spin while they wait: for ever, and torch is five times slower as soon as anything else
+    # runs on the machine; never, and it is twice slower on a quiet one. A short while suits both (measured).
+    "distributed.nanny.pre-spawn-environ.GOMP_SPINCOUNT": "50000",
 }
 
 

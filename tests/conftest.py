@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 # As the workers have it (cluster.DASK_SETTINGS), and before anything imports torch.
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("GOMP_SPINCOUNT", "50000")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
