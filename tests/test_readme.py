@@ -3,6 +3,7 @@
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,7 +31,10 @@ def test_the_readme_shows_commands():
 
 @pytest.mark.parametrize("command", commands())
 def test_command(command):
-    done = subprocess.run(shlex.split(command), cwd=ROOT, capture_output=True, text=True, check=False)
+    # The README has the environment activated: its programs lie beside this Python.
+    program, *arguments = shlex.split(command)
+    found = Path(sys.executable).with_name(program)
+    done = subprocess.run([found, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout or done.stderr
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pyarrow as pa
 import pytest
+from scipy.stats import norm
 
 from batchflow.schema import PUBLISHED
 from batchflow.validate.compare import compare_published, headline
@@ -38,8 +39,12 @@ def test_offset_scatter_and_shares_are_those_put_in():
     assert found["n"] == 400
     assert found["median"] == pytest.approx(0.2, abs=0.02)
     assert found["scatter"] == pytest.approx(0.1, abs=0.02)
-    assert found["in_68"] == pytest.approx(0.68, abs=0.06)
-    assert found["in_95"] == pytest.approx(0.95, abs=0.03)
+    # Intervals of 1 and 2 sigma (0.1, 0.2), widened by half a step of 0.05.
+    assert found["in_68"] == pytest.approx(norm.cdf(1.5) - norm.cdf(-1.5), abs=0.05)
+    assert found["in_95"] == pytest.approx(norm.cdf(2.5) - norm.cdf(-2.5), abs=0.02)
+    mass = pick(compare_published(table()), estimate="q50", **labels | {"parameter": "log_mass"})
+    assert mass["in_68"] == pytest.approx(0.68, abs=0.06)
+    assert mass["in_95"] == pytest.approx(0.95, abs=0.03)
     assert found["beyond_1"] == 0
     assert pick(compare_published(table()), estimate="map", **labels)["beyond_1"] > 0.9
 
