@@ -58,8 +58,6 @@ class Flag(IntFlag):
 GALAXY_TYPE = pa.dictionary(pa.int32(), pa.string())
 """Dictionary-encoded, as every reader makes the hive partition: so file and folder agree."""
 
-UNUSABLE = Flag.NO_BAND | Flag.NO_DISTANCE
-
 
 def flux_column(band: str) -> str:
     """Name of the column holding a band's flux density [mJy]."""

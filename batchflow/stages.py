@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from batchflow.catalogue.files import checksum
@@ -103,6 +104,4 @@ def resolved(job: Job) -> dict[str, Any]:
 
 def from_resolved(values: dict[str, Any], source: str) -> Job:
     """Inverse of `resolved`: paths are absolute already."""
-    from pathlib import Path
-
     return parse_job(values, source, Path("/"))
