@@ -13,7 +13,7 @@ from batchflow.config import ModelSettings
 from batchflow.errors import UserError, nearest
 from batchflow.physics.cigale import Pcigale, Warehouse
 from batchflow.physics.cigale_chain import Steps, build_chain, choose_modules, steps_of, whole_myr
-from batchflow.physics.table import FluxTable
+from batchflow.physics.table import Flagging, FluxTable
 
 Floats = NDArray[np.float64]
 INSTRUMENTS = {"wfc3": "hst.wfc3", "acs": "hst.wfc"}
@@ -22,7 +22,7 @@ EBV_HIGHEST = 2.0
 """Highest E(B-V) [mag] where ``[model.cigale.nodes]`` says nothing."""
 
 
-class CigaleEngine:
+class CigaleEngine(Flagging):
     """Fluxes that CIGALE computes, SED by SED or by way of a table.
 
     Parameters

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors
@@ -27,8 +27,46 @@ Floats = NDArray[np.float64]
 FORMAT = "batchflow flux table 1"
 
 
+class Flagged(NamedTuple):
+    """Fluxes, and which rows have none."""
+
+    fluxes: Floats
+    """Flux densities [mJy] at 10 pc for 1 Msun formed, shape (n, n_bands)."""
+    bad: NDArray[np.bool_]
+    """Rows with a parameter, or a flux, that is NaN; shape (n,)."""
+
+
+class Flagging:
+    """What every engine can do beside `fluxes`."""
+
+    def fluxes(self, parameters: Mapping[str, ArrayLike]) -> Floats:
+        """Flux densities [mJy] at 10 pc for 1 Msun formed, shape (n, n_bands); NaN where a parameter is."""
+        raise NotImplementedError
+
+    def flagged_fluxes(self, parameters: Mapping[str, ArrayLike]) -> Flagged:
+        """The fluxes, and a flag on the rows that have none.
+
+        Parameters
+        ----------
+        parameters : mapping of str to float or array, shape (n,)
+            As `fluxes` takes them; NaN where a value is not known.
+
+        Returns
+        -------
+        Flagged
+            ``fluxes``, NaN in the bad rows, and ``bad``, true there.
+
+        Raises
+        ------
+        UserError
+            As `fluxes` does: a value outside the limits is an error, never a flag.
+        """
+        fluxes = self.fluxes(parameters)
+        return Flagged(fluxes, np.isnan(fluxes).any(axis=1))
+
+
 @dataclass(frozen=True, eq=False)
-class FluxTable:
+class FluxTable(Flagging):
     """Band fluxes of a cluster of 1 Msun formed at 10 pc, on a grid of parameters."""
 
     parameters: tuple[str, ...]
