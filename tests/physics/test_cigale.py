@@ -110,7 +110,8 @@ def test_the_order_of_rows_changes_nothing(any_cigale: str) -> None:
 
 
 def test_nan_in_nan_out(any_cigale: str) -> None:
-    fluxes = cigale().fluxes({"log_age": [7.0, np.nan, 7.0], "ebv": [0.1, 0.1, np.nan]})
+    fluxes, bad = cigale().flagged_fluxes({"log_age": [7.0, np.nan, 7.0], "ebv": [0.1, 0.1, np.nan]})
+    assert bad.tolist() == [False, True, True]
     np.testing.assert_array_equal(np.isnan(fluxes), [[False] * 3, [True] * 3, [True] * 3])
 
 
