@@ -58,7 +58,9 @@ def mocks_stage(session: Session) -> StageReport:
 
 def _installed(model: ModelSettings) -> dict[str, Any]:
     """What makes the fluxes here, as far as it is the user's own installation."""
-    found: dict[str, Any] = open_engine(model).describe().get("pcigale", {}) if model.engine == "cigale" else {}
+    if model.engine != "cigale":
+        return {}
+    found: dict[str, Any] = open_engine(model).describe()["pcigale"]
     return found
 
 

@@ -75,9 +75,10 @@ COMPUTED_AB_MINUS_VEGA = {
     "nircam_f460m": 3.3621,
     "nircam_f480m": 3.4361,
 }
-"""The same for the other bands: the spectrum of Vega in CALSPEC (Bohlin, Gordon & Tremblay 2014, PASP 126, 711),
-version alpha_lyr_stis_011 as astro-sedpy ships it, through the shipped curves. So computed, the published ones come
-out to 0.0017 mag; with version 005 the ultraviolet moves by +0.03 mag and the infrared beyond 2 micron by -0.03."""
+"""The same for the other bands: the spectrum of Vega in CALSPEC (Bohlin, Gordon & Tremblay 2014, PASP 126,
+711), version alpha_lyr_stis_011 as astro-sedpy ships it, through the shipped curves. So computed, the
+published ones come out to 0.0017 mag; with version 005 the ultraviolet moves by +0.03 mag and the infrared
+beyond 2 micron by -0.03."""
 
 AB_MINUS_VEGA = PUBLISHED_AB_MINUS_VEGA | COMPUTED_AB_MINUS_VEGA
 """AB magnitude of Vega [mag] in every shipped band."""

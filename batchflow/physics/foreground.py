@@ -1,8 +1,8 @@
 """Extinction by the Milky Way in front of a galaxy, by band.
 
 A catalogue that was not corrected for it is divided by the transmission of the foreground screen. The
-screen's magnitudes go with E(B-V) as long as it is thin: up to E(B-V) = 0.3 the true ones are lower by at most
-1.1 % (2.0 % in F225W).
+screen's magnitudes go with E(B-V) as long as it is thin: up to E(B-V) = 0.3 the true ones are lower by at
+most 1.1 % (2.0 % in F225W).
 """
 
 from __future__ import annotations

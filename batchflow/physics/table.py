@@ -62,7 +62,7 @@ class Flagging:
             As `fluxes` does: a value outside the limits is an error, never a flag.
         """
         fluxes = self.fluxes(parameters)
-        return Flagged(fluxes, np.isnan(fluxes).any(axis=1))
+        return Flagged(fluxes, np.asarray(np.isnan(fluxes).any(axis=1)))
 
 
 @dataclass(frozen=True, eq=False)

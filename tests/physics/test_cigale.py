@@ -130,7 +130,7 @@ def test_what_it_says_of_itself(any_cigale: str) -> None:
 
 
 def test_the_default_is_chabrier_and_the_chain_can_be_had_otherwise(any_cigale: str) -> None:
-    module = "bc03_ssp" if any_cigale == "new" else "bc03"
+    module = cigale().chain.modules[1]
     assert cigale().describe()["values"][module]["imf"] == 1
     with pytest.raises(UserError, match=r"imf = 'kroupa': CIGALE's .* has salpeter and chabrier"):
         cigale(imf="kroupa")

@@ -85,9 +85,7 @@ def test_it_undoes_a_screen_in_front_of_a_cluster() -> None:
     bands = ["wfc3_f336w", "wfc3_f555w", "acs_f814w"]
     engine = EmbeddedEngine(bands, extinction="F99")
     clear, seen = engine.fluxes({"log_age": 7.5, "ebv": np.array([0.0, 0.04])})
-    found = [
-        deredden(seen[[i]], a, 0.04)[0] for i, a in enumerate(foreground_coefficients(bands).values())
-    ]
+    found = [deredden(seen[[i]], a, 0.04)[0] for i, a in enumerate(foreground_coefficients(bands).values())]
     np.testing.assert_allclose(found, clear, rtol=3e-4)
 
 

@@ -114,8 +114,8 @@ def test_rows_with_and_without_gas_come_back_in_order(free: EmbeddedEngine) -> N
 
 def test_nan_in_any_option_is_nan_out_with_a_flag(free: EmbeddedEngine) -> None:
     good = {"log_age": 6.5, "ebv": 0.1, "metallicity": 0.01, "rv": 3.1, "covering": 0.5}
-    for name in good:
-        fluxes, bad = free.flagged_fluxes(good | {name: [np.nan, good[name]]})
+    for name, value in good.items():
+        fluxes, bad = free.flagged_fluxes(good | {name: [np.nan, value]})
         assert np.isnan(fluxes[0]).all()
         assert np.isfinite(fluxes[1]).all()
         assert bad.tolist() == [True, False]
