@@ -93,7 +93,7 @@ def unit_of(column: str) -> str:
     for parameter, unit in PARAMETER_UNITS.items():
         if stem == parameter or stem.startswith(f"{parameter}_"):
             return unit
-    return {"ra": "deg", "dec": "deg", "distance_mpc": "Mpc"}.get(column, "")
+    return {"ra": "deg", "dec": "deg", "distance_mpc": "Mpc", "distance_error_mpc": "Mpc"}.get(column, "")
 
 
 def field(name: str, type_: pa.DataType) -> pa.Field:
@@ -130,6 +130,7 @@ def catalogue_schema(bands: Sequence[str], published: Iterable[str] = ()) -> pa.
         field("ra", pa.float64()),
         field("dec", pa.float64()),
         field("distance_mpc", pa.float64()),
+        field("distance_error_mpc", pa.float64()),
         field("class_", pa.int16()),
         field("flags", pa.int32()),
     ]

@@ -43,6 +43,8 @@ class RawCatalogue:
     """Bands, among those of `flux`, that have upper limits, and where."""
     class_: NDArray[np.int16] | None = None
     """Visual class, 0 unknown; None when the survey has none."""
+    distance_error_mpc: Floats | None = None
+    """1-sigma error of the distance [Mpc], the same for all of a galaxy; NaN or 0 none known."""
     published: Mapping[str, Floats] = field(default_factory=dict)
     """Published log_age, log_mass and ebv, those there are."""
     sentinels: Mapping[str, int] = field(default_factory=dict)
@@ -137,6 +139,9 @@ def _identity(raw: RawCatalogue, survey: str) -> dict[str, object]:
         "ra": raw.ra,
         "dec": raw.dec,
         "distance_mpc": raw.distance_mpc,
+        "distance_error_mpc": (
+            np.full(n_rows, np.nan) if raw.distance_error_mpc is None else raw.distance_error_mpc
+        ),
         "class_": np.zeros(n_rows, dtype=np.int16) if raw.class_ is None else raw.class_,
     }
 
