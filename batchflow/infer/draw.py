@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cached_property
 from typing import NamedTuple
 
 import numpy as np
@@ -17,9 +16,8 @@ from batchflow.flow.features import Observations, noise_terms
 from batchflow.infer.clusters import Clusters
 from batchflow.infer.distance import mass_shifts
 from batchflow.infer.importance import inside, uncertified, weigh
-from batchflow.infer.likelihood import Photometry, TorchFluxTable
-from batchflow.infer.marginal import compare, nuisance_chance
-from batchflow.infer.nuisance import Nuisances
+from batchflow.infer.likelihood import Photometry
+from batchflow.infer.marginal import Chance, ExactModel, compare
 from batchflow.keys import generator
 from batchflow.mocks.prior import log_prior, log_prior_density
 from batchflow.prior_settings import PriorSettings
@@ -27,20 +25,17 @@ from batchflow.prior_settings import PriorSettings
 Floats = NDArray[np.float64]
 ROWS_IN_CHUNK = 65_536
 """Draws worked on at once: the network's layers for them fit the cache hierarchy and any memory."""
+ROWS_A_DRAW = 16
+"""Rows of the flux table that each of them may occupy; chunks are smaller where it is more."""
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """What draws are made with: the network, the exact model and the prior's box."""
+    """What draws are made with: the network, the exact model and the prior."""
 
     network: PosteriorNetwork
-    table: TorchFluxTable
+    model: ExactModel
     prior: PriorSettings
-
-    @cached_property
-    def nuisances(self) -> Nuisances:
-        """What the likelihood is averaged over."""
-        return Nuisances(self.prior.marginalised())
 
     @property
     def parameters(self) -> tuple[str, ...]:
@@ -104,7 +99,7 @@ def draw_posteriors(proposal: Proposal, clusters: Clusters, options: Options) ->
         Rows in the clusters' order; each depends on its own key alone, not on its neighbours.
     """
     index = np.flatnonzero(clusters.usable)
-    size = max(1, ROWS_IN_CHUNK // options.draws)
+    size = max(1, ROWS_IN_CHUNK // (options.draws * -(-proposal.model.rows_a_draw // ROWS_A_DRAW)))
     chunks = [index[start : start + size] for start in range(0, len(index), size)]
     with torch.inference_mode():
         found = [_draw_chunk(proposal, clusters.rows(chunk), options) for chunk in chunks]
@@ -118,10 +113,9 @@ def _draw_chunk(proposal: Proposal, clusters: Clusters, options: Options) -> Dra
     theta, log_q = network.sample(seen, survey, base)
     values = {name: theta[..., i] for i, name in enumerate(proposal.parameters)}
     photometry = Photometry(seen, noise_terms(network.noise_on(network.device), seen, survey))
-    chance = nuisance_chance(
-        proposal.nuisances, options.draws, [(options.seed, key) for key in clusters.keys]
-    )
-    exact = compare(proposal.table, photometry, values, chance)
+    keys, averaged = [(options.seed, key) for key in clusters.keys], proposal.model.nuisances
+    chance = Chance.of(averaged, options.draws, keys) if averaged else None
+    exact = compare(proposal.model, photometry, values, chance)
     shift = mass_shifts(clusters, options.draws, options.seed)
     values["log_mass"] = values["log_mass"] + torch.as_tensor(shift, dtype=theta.dtype, device=theta.device)
     if options.certify:
@@ -205,7 +199,7 @@ def _assemble(
     chunks: list[Draws], index: NDArray[np.int64], n: int, options: Options, proposal: Proposal
 ) -> Draws:
     """Put the inferred clusters back among those that could not be inferred."""
-    parameters, averaged = proposal.parameters, proposal.nuisances.shapes
+    parameters, averaged = proposal.parameters, proposal.model.nuisances.shapes
 
     def spread(parts: list[Floats], *shape: int) -> Floats:
         whole = np.full((n, *shape), np.nan)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ from torch import Tensor
 from batchflow.infer.likelihood import Photometry, TorchFluxTable, chi_square, log_likelihood
 from batchflow.infer.nuisance import Nuisances
 from batchflow.keys import generator
+from batchflow.physics.table import FluxTable
 
 Floats = NDArray[np.float64]
 
@@ -28,83 +30,112 @@ class Exact(NamedTuple):
     """One value of each for each draw, from its posterior given the draw."""
 
 
-class NuisanceChance(NamedTuple):
-    """What is averaged over, and the random numbers of each draw for that."""
+class ExactModel(NamedTuple):
+    """The flux table as the likelihood needs it."""
 
     nuisances: Nuisances
+    tables: tuple[TorchFluxTable, ...]
+    """One for each combination of listed nuisances; continuous ones are the last axes."""
+
+    @classmethod
+    def of(cls, table: FluxTable, nuisances: Nuisances, device: torch.device) -> ExactModel:
+        """Move a table to a device, its listed nuisances interpolated away."""
+        last = tuple(nuisances.spread)
+        return cls(
+            nuisances,
+            tuple(TorchFluxTable.from_table(table, device, last, at) for at in nuisances.combinations),
+        )
+
+    @property
+    def rows_a_draw(self) -> int:
+        """Rows of the table that a draw occupies while it is worked on."""
+        kept = len(self.nuisances.spread)
+        sizes = [len(axis) for axis in self.tables[0].nodes]
+        return math.prod(sizes[len(sizes) - kept :])
+
+
+class Chance(NamedTuple):
+    """Random numbers for the nuisances, of each cluster's own key."""
+
     shift: Floats
-    """Of the lattice, (n_clusters, n_draws, n_shifts)."""
+    """Of the lattice, (n_clusters, n_draws, n_spread)."""
     choice: Floats
-    """Of the point that stands for all, (n_clusters, n_draws)."""
+    """Of the values that stand for all, (n_clusters, n_draws)."""
 
-    def at(self, place: int | NDArray[np.int64], like: Tensor) -> dict[str, Tensor]:
-        """Values of the nuisances at a point, as tensors."""
-        found = self.nuisances.at(place, self.shift)
-        return {name: torch.as_tensor(value).to(like) for name, value in found.items()}
-
-
-def nuisance_chance(
-    nuisances: Nuisances, n_draws: int, keys: Sequence[tuple[int, str]]
-) -> NuisanceChance | None:
-    """Random numbers of each cluster's own key; None where there is nothing to average over.
-
-    Parameters
-    ----------
-    nuisances : Nuisances
-        What is averaged over.
-    n_draws : int
-        Draws a cluster.
-    keys : sequence of (int, str)
-        Seed and name of each cluster.
-
-    Returns
-    -------
-    NuisanceChance or None
-        For `compare`.
-    """
-    if not nuisances:
-        return None
-    shape = (n_draws, nuisances.n_shifts + 1)
-    keyed = np.stack([generator(seed, "nuisance", name).random(shape) for seed, name in keys])
-    return NuisanceChance(nuisances, keyed[..., :-1], keyed[..., -1])
+    @classmethod
+    def of(cls, nuisances: Nuisances, n_draws: int, keys: Sequence[tuple[int, str]]) -> Chance:
+        """Draw them; `keys` are seed and name of each cluster."""
+        shape = (n_draws, len(nuisances.spread) + 1)
+        keyed = np.stack([generator(seed, "nuisance", name).random(shape) for seed, name in keys])
+        return cls(keyed[..., :-1], keyed[..., -1])
 
 
 def compare(
-    table: TorchFluxTable, photometry: Photometry, values: dict[str, Tensor], chance: NuisanceChance | None
+    model: ExactModel, photometry: Photometry, values: dict[str, Tensor], chance: Chance | None
 ) -> Exact:
     """Compare draws with the photometry.
 
     Parameters
     ----------
-    table : TorchFluxTable
+    model : ExactModel
         The exact model.
     photometry : Photometry
         Of n_clusters clusters.
     values : dict of str to Tensor, shape (n_clusters, n_draws)
         The flow's parameters; `log_mass` as seen at 10 pc.
-    chance : NuisanceChance or None
-        From `nuisance_chance`.
+    chance : Chance or None
+        Of the same clusters and draws; None where there are no nuisances.
 
     Returns
     -------
     Exact
-        Memory: a likelihood for each draw and each point of the nuisances.
+        Of the draws.
     """
     if chance is None:
-        log_model = _log_model(table, values)
+        log_model = _at_mass(model.tables[0](_flat(values)), values)
         return Exact(log_likelihood(photometry, log_model), chi_square(photometry, log_model), {})
-    mass, n = values["log_mass"], chance.nuisances.evaluations
-    points = (_log_model(table, values | chance.at(place, mass)) for place in range(n))
-    logs = torch.stack([log_likelihood(photometry, log_model) for log_model in points])
+    logs, chi2 = _at_points(model, photometry, values, chance)
     reached = logs.softmax(0).cumsum(0)
-    chosen = (reached < torch.as_tensor(chance.choice).to(mass) * reached[-1]).sum(0).clamp(max=n - 1)
-    nuisances = chance.at(chosen.cpu().numpy(), mass)
-    chi2 = chi_square(photometry, _log_model(table, values | nuisances))
-    return Exact(logs.logsumexp(0) - np.log(n), chi2, nuisances)
+    found = reached < torch.as_tensor(chance.choice).to(reached) * reached[-1]
+    chosen = found.sum(0, keepdim=True).clamp(max=len(logs) - 1)
+    nuisances = _values_at(model.nuisances, chosen[0].cpu().numpy(), chance.shift)
+    standing = {name: torch.as_tensor(value).to(logs) for name, value in nuisances.items()}
+    return Exact(logs.logsumexp(0) - math.log(len(logs)), chi2.gather(0, chosen)[0], standing)
 
 
-def _log_model(table: TorchFluxTable, values: dict[str, Tensor]) -> Tensor:
+def _at_points(
+    model: ExactModel, photometry: Photometry, values: dict[str, Tensor], chance: Chance
+) -> tuple[Tensor, Tensor]:
+    """Log likelihood and chi2 at every combination and point, (n_evaluations, n_clusters, n_draws)."""
+    mass, found = values["log_mass"], []
+    points = [
+        {name: torch.as_tensor(value).to(mass).reshape(-1) for name, value in at.items()}
+        for at in (model.nuisances.at(point, chance.shift) for point in model.nuisances.lattice)
+    ]
+    for table in model.tables:
+        local = table.local(_flat(values), len(model.nuisances.spread))
+        for point in points:
+            log_model = _at_mass(local(point), values)
+            found.append((log_likelihood(photometry, log_model), chi_square(photometry, log_model)))
+    logs, chi2 = zip(*found, strict=True)
+    return torch.stack(logs), torch.stack(chi2)
+
+
+def _values_at(nuisances: Nuisances, place: NDArray[np.int64], shift: Floats) -> dict[str, Floats]:
+    """Values of all nuisances at the chosen place of each draw, in the order of `_at_points`."""
+    combination, point = np.divmod(place, len(nuisances.lattice))
+    listed = {
+        name: np.array([values[name] for values in nuisances.combinations])[combination]
+        for name in nuisances.combinations[0]
+    }
+    return listed | nuisances.at(nuisances.lattice[point], shift)
+
+
+def _flat(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.reshape(-1) for name, value in values.items()}
+
+
+def _at_mass(per_mass: Tensor, values: dict[str, Tensor]) -> Tensor:
     """Ln flux densities [mJy] as observed, for masses as seen at 10 pc; (n_clusters, n_draws, n_bands)."""
-    flat = {name: values[name].reshape(-1) for name in table.parameters}
-    per_mass = table(flat).reshape(*values["log_mass"].shape, -1)
-    return per_mass + values["log_mass"][..., None] * np.log(10.0)
+    mass = values["log_mass"]
+    return per_mass.reshape(*mass.shape, -1) + mass[..., None] * math.log(10.0)

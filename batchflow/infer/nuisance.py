@@ -40,56 +40,47 @@ class Nuisances:
     @property
     def evaluations(self) -> int:
         """Likelihoods that one draw costs."""
-        return POINTS[len(self._spread)] * len(self._combinations)
-
-    @property
-    def n_shifts(self) -> int:
-        """Random numbers that one draw needs for its lattice."""
-        return len(self._spread)
+        return POINTS[len(self.spread)] * len(self.combinations)
 
     @cached_property
-    def _spread(self) -> dict[str, Distribution]:
+    def spread(self) -> dict[str, Distribution]:
+        """The continuous ones."""
         return {name: shape for name, shape in self.shapes.items() if shape.choice is None}
 
     @cached_property
-    def _listed(self) -> dict[str, tuple[float, ...]]:
-        return {name: shape.choice for name, shape in self.shapes.items() if shape.choice is not None}
+    def combinations(self) -> list[dict[str, float]]:
+        """Every combination of listed values, all equally probable; one without values if none is listed."""
+        listed = {name: shape.choice for name, shape in self.shapes.items() if shape.choice is not None}
+        return [dict(zip(listed, values, strict=True)) for values in product(*listed.values())]
 
     @cached_property
-    def _combinations(self) -> Floats:
-        """Every combination of listed values, shape (n_combinations, n_listed)."""
-        return np.array(list(product(*self._listed.values())))
+    def lattice(self) -> Floats:
+        """Evenly spread points of the unit cube, periodic, shape (n_points, n_spread)."""
+        return _lattice(len(self.spread))
 
-    @cached_property
-    def _lattice(self) -> Floats:
-        return _lattice(len(self._spread))
-
-    def at(self, place: int | NDArray[np.int64], shift: Floats) -> dict[str, Floats]:
-        """Values of the parameters at one of the points, all of which are equally probable.
+    def at(self, point: Floats, shift: Floats) -> dict[str, Floats]:
+        """Values of the continuous parameters at a point of the lattice, shifted.
 
         Parameters
         ----------
-        place : int, or ndarray of shape (...)
-            From 0 to `evaluations` - 1; one for all draws, or one of each draw.
-        shift : ndarray, shape (..., n_shifts)
-            Uniform random numbers, one of each draw for each continuous parameter.
+        point : ndarray, shape (n_spread,) or (..., n_spread)
+            One for all draws, or one of each draw.
+        shift : ndarray, shape (..., n_spread)
+            Uniform random numbers, one of each draw for each parameter.
 
         Returns
         -------
         dict of str to ndarray, shape (...)
-            Values in the parameters' units.
+            Values in the parameters' units, distributed as their priors say, whatever the point.
         """
-        n = len(self._combinations)
-        places = np.broadcast_to(place, shift.shape[:-1])
-        listed, point = self._combinations[places % n], self._lattice[places // n]
-        found = {name: listed[..., column] for column, name in enumerate(self._listed)}
-        for column, (name, shape) in enumerate(self._spread.items()):
-            found[name] = quantile(shape, (shift[..., column] + point[..., column]) % 1.0)
-        return found
+        probability = (shift + point) % 1.0
+        return {
+            name: quantile(shape, probability[..., column])
+            for column, (name, shape) in enumerate(self.spread.items())
+        }
 
 
 def _lattice(dimensions: int) -> Floats:
-    """Evenly spread points of the unit cube, periodic, shape (n_points, dimensions)."""
     n = POINTS[dimensions]
     steps = np.arange(n)[:, None]
     # Kronecker sequence of the generalised golden ratio, the root of x^d = x + 1, beside even steps.

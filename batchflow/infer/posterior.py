@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from batchflow.errors import UserError
 from batchflow.flow.checkpoint import PosteriorNetwork, load_model
 from batchflow.infer.clusters import Clusters, from_arrays
 from batchflow.infer.draw import Draws, Options, Proposal, draw_posteriors
-from batchflow.infer.likelihood import TorchFluxTable
+from batchflow.infer.marginal import ExactModel
+from batchflow.infer.nuisance import Nuisances
 from batchflow.infer.support import outside_training
 from batchflow.infer.table import posterior_flags, posterior_table, summary_columns
 from batchflow.physics.table import FluxTable
@@ -58,11 +59,12 @@ class Model:
         """The prior that the model was trained for."""
         return PriorSettings.model_validate(self.network.description["prior_settings"])
 
-    @property
+    @cached_property
     def proposal(self) -> Proposal:
         """What draws are made with."""
-        table = TorchFluxTable.from_table(self.table, self.network.device)
-        return Proposal(self.network, table, self.prior)
+        prior = self.prior
+        model = ExactModel.of(self.table, Nuisances(prior.marginalised()), self.network.device)
+        return Proposal(self.network, model, prior)
 
     def posterior(  # noqa: PLR0913 - keywords that a caller at a prompt reads
         self,
