@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path
 from typing import Any
 
 from batchflow.catalogue.read import read_catalogue
@@ -164,6 +163,6 @@ def _catalogue_problems(entry: CatalogueSettings, job: Job) -> list[str]:
         return [str(error)]
     if table.num_rows == 0:
         return [
-            f"catalogue {entry.survey!r}: no row left of {Path(entry.path).name} (classes = {entry.classes})"
+            f"catalogue {entry.survey!r}: no row left of {entry.paths[0].name} (classes = {entry.classes})"
         ]
     return []
