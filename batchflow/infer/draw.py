@@ -25,8 +25,8 @@ from batchflow.prior_settings import PriorSettings
 Floats = NDArray[np.float64]
 ROWS_IN_CHUNK = 65_536
 """Draws worked on at once: the network's layers for them fit the cache hierarchy and any memory."""
-ROWS_A_DRAW = 16
-"""Rows of the flux table that each of them may occupy; chunks are smaller where it is more."""
+ROWS_A_DRAW = 64
+"""Rows that each of them may occupy where nuisances are marginalised; chunks are smaller where it is more."""
 
 
 @dataclass(frozen=True)

@@ -48,10 +48,10 @@ class ExactModel(NamedTuple):
 
     @property
     def rows_a_draw(self) -> int:
-        """Rows of the table that a draw occupies while it is worked on."""
+        """Rows that a draw occupies while it is worked on: of the flux table, or of likelihoods."""
         kept = len(self.nuisances.spread)
         sizes = [len(axis) for axis in self.tables[0].nodes]
-        return math.prod(sizes[len(sizes) - kept :])
+        return max(math.prod(sizes[len(sizes) - kept :]), self.nuisances.evaluations)
 
 
 class Chance(NamedTuple):

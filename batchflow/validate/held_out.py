@@ -57,8 +57,9 @@ def recover_held_out(output: str, shards: list[str], settings: dict[str, Any], f
     mocks = open_shards(
         [Path(path) for path in shards], network.bands, settings["held_out"], network.parameters
     )
-    # About a third pass the cuts on brightness and on the prior's mass range.
-    rows = mocks.read_held_out(8 * settings["mocks"])
+    # About a third pass the cuts on brightness and on the prior's mass range; far fewer follow a steep prior.
+    share = 8 if model.prior.log_mass.shape == "uniform" else 64
+    rows = mocks.read_held_out(share * settings["mocks"])
     clusters, truth = observe(rows, network, model.prior.log_mass, settings)
     draws = draw_posteriors(proposal, clusters, Options(settings["draws"], True, settings["seed"]))
     lost = ~np.isfinite(draws.efficiency)

@@ -5,11 +5,12 @@ Age and reddening are all but fixed, so that mass alone is unknown and its poste
 
 import numpy as np
 import pytest
-from exact_models import SYSTEMATIC, photometry, train_model
+from exact_models import BANDS, SYSTEMATIC, photometry, train_model
 from scipy import stats
 
+from batchflow.catalogue.normalise import RawCatalogue, normalise
 from batchflow.errors import UserError
-from batchflow.infer.clusters import from_arrays
+from batchflow.infer.clusters import from_arrays, from_catalogue
 from batchflow.infer.distance import mass_shifts
 from batchflow.infer.draw import Options, draw_posteriors
 
@@ -172,3 +173,18 @@ def test_a_distance_is_positive_however_large_its_error():
 def test_a_negative_error_is_refused():
     with pytest.raises(UserError, match="distance_error_mpc = -1; expected 0 or more"):
         clusters_at([10.0], [-1.0])
+
+
+def test_a_catalogues_distance_errors_and_galaxies_are_read():
+    one = np.ones(3)
+    raw = RawCatalogue(
+        ["A", "B", "A"], ["1", "2", "3"], one, one, 10 * one, {BANDS[0]: one}, {BANDS[0]: one},
+        distance_error_mpc=np.array([0.7, np.nan, 0.7]),
+    )  # fmt: skip
+    clusters = from_catalogue(normalise(raw, "s", BANDS[:1]), BANDS[:1])
+    shifts = mass_shifts(clusters, 100, seed=3)
+    np.testing.assert_array_equal(shifts[0], shifts[2])
+    assert shifts[0].std() == pytest.approx(2 * 0.07 / np.log(10), rel=0.05)
+    np.testing.assert_array_equal(shifts[1], clusters.log_mass_shift[1])
+    part = clusters.rows(np.array([2]))
+    np.testing.assert_array_equal(mass_shifts(part, 100, seed=3), shifts[2:])
