@@ -22,6 +22,7 @@ from pydantic import (
     model_validator,
 )
 
+from batchflow.catalogue_settings import CatalogueSettings
 from batchflow.cigale_settings import CigaleSettings
 from batchflow.errors import UserError, nearest
 from batchflow.overrides import apply_overrides
@@ -29,7 +30,16 @@ from batchflow.physics.bands import known_bands
 from batchflow.prior_settings import NUISANCES, Distribution, PriorSettings
 from batchflow.settings import Band, Range, Settings
 
-__all__ = ["Distribution", "Job", "ModelSettings", "PriorSettings", "Settings", "load_job", "parse_job"]
+__all__ = [
+    "CatalogueSettings",
+    "Distribution",
+    "Job",
+    "ModelSettings",
+    "PriorSettings",
+    "Settings",
+    "load_job",
+    "parse_job",
+]
 
 STAGES = ("mocks", "train", "infer", "validate", "report")
 
@@ -141,44 +151,6 @@ class TrainSettings(Settings):
     held_out: float = Field(0.02, gt=0, lt=0.5, description="share of each shard kept for validation")
     max_minutes: PositiveFloat | None = Field(None, description="stop after this time, whatever is left")
     checkpoint_seconds: PositiveFloat = Field(30.0, description="time between checkpoints")
-
-
-class TableColumns(Settings):
-    """[catalogue.columns]: where a table keeps what; `flux`, `error` and `limit` map bands to columns."""
-
-    id: str = "object_id"
-    galaxy: str | None = None
-    ra: str | None = None
-    dec: str | None = None
-    distance_mpc: str | None = None
-    flux: dict[Band, str] = Field({}, description="column of each band; default flux_<band>")
-    error: dict[Band, str] = Field({}, description="column of each band's error; default error_<band>")
-    limit: dict[Band, str] = Field({}, description="boolean column of each band; default limit_<band>")
-    published: dict[Literal["log_age", "log_mass", "ebv"], str] = Field(
-        {}, description="column of each published value; default published_<parameter>"
-    )
-
-
-class CatalogueSettings(Settings):
-    """[[catalogue]]: one survey, that is a field with its own bands and depth."""
-
-    path: Path = Field(description="the file, relative to the job file")
-    format: Literal["legus", "table"] = Field("table", description="how to read it")
-    name: str | None = Field(None, min_length=1, description="name of the survey; default: the file's")
-    galaxy: str | None = Field(None, min_length=1, description="for rows without a galaxy of their own")
-    distance_mpc: PositiveFloat | None = Field(None, description="for rows without a distance [Mpc]")
-    bands: tuple[Band, ...] | None = Field(
-        None, description="bands of the file; legus: those of its five magnitude columns, in order"
-    )
-    classes: tuple[int, ...] | None = Field(None, description="visual classes to take; default all")
-    unit: Literal["mJy", "uJy", "Jy", "AB", "Vega"] = Field("mJy", description="of flux and error columns")
-    zero_points: dict[Band, float] = Field({}, description="AB - Vega [mag] by band, in place of the default")
-    columns: TableColumns = TableColumns()
-
-    @property
-    def survey(self) -> str:
-        """Name of the survey."""
-        return self.name or self.path.stem
 
 
 class InferSettings(Settings):
@@ -318,9 +290,7 @@ def parse_job(values: dict[str, Any], source: str, folder: Path) -> Job:
     except ValidationError as error:
         lines = [_explain(dict(item), values) for item in error.errors()]
         raise UserError(f"{source}: " + "\n  ".join(lines)) from None
-    entries = tuple(
-        entry.model_copy(update={"path": (folder / entry.path).resolve()}) for entry in job.catalogue
-    )
+    entries = tuple(entry.located(folder) for entry in job.catalogue)
     own = {name: (folder / path).resolve() for name, path in job.model.curves.items()}
     model = job.model.model_copy(update={"curves": own})
     return job.model_copy(update={"catalogue": entries, "model": model, "output": Path(job.output)})

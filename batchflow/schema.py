@@ -16,6 +16,12 @@ PARAMETER_UNITS = {
 }
 """Unit of each parameter, in the notation of astropy.units. `log_mass` is mass FORMED."""
 
+OTHER_UNITS = {
+    **{"ra": "deg", "dec": "deg", "distance_mpc": "Mpc", "distance_error_mpc": "Mpc"},
+    **{"foreground_ebv": "mag"},
+}
+"""Unit of each further column that has one."""
+
 QUANTILES = {"q02": 0.025, "q16": 0.16, "q50": 0.50, "q84": 0.84, "q97": 0.975}
 """Column suffix and probability of each stored quantile: the median, the central 68 % and 95 %."""
 
@@ -93,7 +99,7 @@ def unit_of(column: str) -> str:
     for parameter, unit in PARAMETER_UNITS.items():
         if stem == parameter or stem.startswith(f"{parameter}_"):
             return unit
-    return {"ra": "deg", "dec": "deg", "distance_mpc": "Mpc"}.get(column, "")
+    return OTHER_UNITS.get(column, "")
 
 
 def field(name: str, type_: pa.DataType) -> pa.Field:
@@ -121,7 +127,8 @@ def catalogue_schema(bands: Sequence[str], published: Iterable[str] = ()) -> pa.
     Returns
     -------
     pyarrow.Schema
-        The columns; `flags` holds bits of `Flag`, `class_` the visual class (0 unknown).
+        The columns; `flags` holds bits of `Flag`, `class_` the visual class (0 unknown),
+        `foreground_ebv` the Milky Way's E(B-V) that was taken out here (0: the survey did, or none).
     """
     fields = [
         field("galaxy", GALAXY_TYPE),
@@ -130,6 +137,8 @@ def catalogue_schema(bands: Sequence[str], published: Iterable[str] = ()) -> pa.
         field("ra", pa.float64()),
         field("dec", pa.float64()),
         field("distance_mpc", pa.float64()),
+        field("distance_error_mpc", pa.float64()),
+        field("foreground_ebv", pa.float64()),
         field("class_", pa.int16()),
         field("flags", pa.int32()),
     ]

@@ -87,14 +87,15 @@ def _curve_settings(job: Job) -> dict[str, Any]:
 
 
 def _entry_settings(entry: CatalogueSettings) -> dict[str, Any]:
-    if not entry.path.is_file():
-        what = "is a folder" if entry.path.is_dir() else "does not exist"
-        raise UserError(
-            f"catalogue {entry.survey!r}: path = {str(entry.path)!r} {what}; expected a file "
-            "(paths in a job file are relative to the job file)"
-        )
+    for path in entry.paths:
+        if not path.is_file():
+            what = "is a folder" if path.is_dir() else "does not exist"
+            raise UserError(
+                f"catalogue {entry.survey!r}: path = {str(path)!r} {what}; expected a file "
+                "(paths in a job file are relative to the job file)"
+            )
     settings = entry.model_dump(mode="json", exclude={"path", "name"}, exclude_none=True)
-    return {"sha256": checksum(entry.path), **settings}
+    return {"sha256": [checksum(path) for path in entry.paths], **settings}
 
 
 def resolved(job: Job) -> dict[str, Any]:

@@ -8,7 +8,7 @@ number of filters; visual class. Two fields have x and y twice, which shifts all
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -37,18 +37,20 @@ NOT_FITTED = 200
 """Number of filters of an object that the survey found unusable."""
 
 
-def read_legus(entry: CatalogueSettings, bands: Sequence[str]) -> RawCatalogue:
+def read_legus(path: Path, entry: CatalogueSettings, bands: Sequence[str]) -> Iterator[RawCatalogue]:
     """Read a field's catalogue.
 
     Parameters
     ----------
+    path : Path
+        The file.
     entry : CatalogueSettings
-        Its path; galaxy, distance and bands where the release's own are to be overruled.
+        Galaxy, distance and bands where the release's own are to be overruled.
     bands : sequence of str
         All bands of the job.
 
-    Returns
-    -------
+    Yields
+    ------
     RawCatalogue
         All rows of the file, in its order.
 
@@ -57,18 +59,18 @@ def read_legus(entry: CatalogueSettings, bands: Sequence[str]) -> RawCatalogue:
     UserError
         When the file is no LEGUS catalogue, or its galaxy, distance or bands are not known.
     """
-    values = read_numbers(entry.path)
-    shift = find_shift(values, entry.path)
-    known = FIELDS.get(field_in(entry.path.name) or "")
-    own = _own_bands(entry, known)
+    values = read_numbers(path)
+    shift = find_shift(values, path)
+    known = FIELDS.get(field_in(path.name) or "")
+    own = _own_bands(path, entry, known)
     magnitude, error = values[:, 5 + shift : 15 + shift : 2], values[:, 6 + shift : 16 + shift : 2]
-    flux, flux_err = _fluxes(entry, own, magnitude, error)
-    return RawCatalogue(
-        galaxy=[_galaxy(entry, known)] * len(values),
+    flux, flux_err = _fluxes(_zero_points(path, entry, own), magnitude, error)
+    yield RawCatalogue(
+        galaxy=[_galaxy(path, entry, known)] * len(values),
         object_id=[f"{entry.survey}-{number:.15g}" for number in values[:, 0]],
         ra=values[:, 3 + shift],
         dec=values[:, 4 + shift],
-        distance_mpc=np.full(len(values), _distance(entry, known)),
+        distance_mpc=np.full(len(values), _distance(path, entry, known)),
         flux=flux,
         error=flux_err,
         class_=_classes(values[:, 33 + shift]),
@@ -178,51 +180,56 @@ def _plausible(values: Floats, shift: int) -> bool:
     return bool(np.mean(sky) > 0.9 and np.mean(light) > 0.9)
 
 
-def _own_bands(entry: CatalogueSettings, known: LegusField | None) -> tuple[str, ...]:
+def _own_bands(path: Path, entry: CatalogueSettings, known: LegusField | None) -> tuple[str, ...]:
     if entry.bands is not None:
         if len(entry.bands) != 5:
             raise UserError(
-                f"{entry.path}: bands names {len(entry.bands)} bands; a LEGUS file has five magnitude columns"
+                f"{path}: bands names {len(entry.bands)} bands; a LEGUS file has five magnitude columns"
             )
         return entry.bands
     if known is not None and known.optical is not None:
         return (*ULTRAVIOLET, *known.optical)
-    name = field_in(entry.path.name)
+    name = field_in(path.name)
     what = f"the B, V and I filters of LEGUS field {name} are" if known else "the field is"
     raise UserError(
-        f"{entry.path}: {what} not known; name the bands of its five magnitude columns, for example "
+        f"{path}: {what} not known; name the bands of its five magnitude columns, for example "
         'bands = ["wfc3_f275w", "wfc3_f336w", "acs_f435w", "acs_f555w", "acs_f814w"], or for the last three '
         "wfc3_f438w, wfc3_f555w, wfc3_f814w"
     )
 
 
-def _galaxy(entry: CatalogueSettings, known: LegusField | None) -> str:
+def _galaxy(path: Path, entry: CatalogueSettings, known: LegusField | None) -> str:
     if entry.galaxy is not None:
         return entry.galaxy
     if known is None:
-        raise UserError(f'{entry.path}: the file name names no known LEGUS field; add galaxy = "..."')
+        raise UserError(f'{path}: the file name names no known LEGUS field; add galaxy = "..."')
     return known.galaxy
 
 
-def _distance(entry: CatalogueSettings, known: LegusField | None) -> float:
+def _distance(path: Path, entry: CatalogueSettings, known: LegusField | None) -> float:
     if entry.distance_mpc is not None:
         return entry.distance_mpc
     if known is None:
-        raise UserError(f"{entry.path}: the file name names no known LEGUS field; add distance_mpc = ...")
+        raise UserError(f"{path}: the file name names no known LEGUS field; add distance_mpc = ...")
     return known.distance_mpc
 
 
+def _zero_points(path: Path, entry: CatalogueSettings, own: Sequence[str]) -> dict[str, float]:
+    """AB - Vega [mag] of each band, in their order."""
+    known = {**AB_MINUS_VEGA, **entry.zero_points}
+    if strangers := [band for band in own if band not in known]:
+        raise UserError(f"{path}: no AB - Vega is known for {strangers[0]}; add it to zero_points")
+    return {band: known[band] for band in own}
+
+
 def _fluxes(
-    entry: CatalogueSettings, own: Sequence[str], magnitude: Floats, error: Floats
+    zero_points: dict[str, float], magnitude: Floats, error: Floats
 ) -> tuple[dict[str, Floats], dict[str, Floats]]:
     """Flux densities and errors [mJy] of each band; NaN for sentinels."""
     magnitude = np.where(magnitude > FAINTEST, np.nan, magnitude)
     error = np.where(error == 99.999, np.nan, error)
     fluxes, errors = {}, {}
-    for column, band in enumerate(own):
-        zero_point = entry.zero_points.get(band, AB_MINUS_VEGA.get(band))
-        if zero_point is None:
-            raise UserError(f"{entry.path}: no AB - Vega is known for {band}; add it to zero_points")
+    for column, (band, zero_point) in enumerate(zero_points.items()):
         fluxes[band] = flux_from_magnitude(magnitude[:, column], zero_point)
         errors[band] = flux_error(fluxes[band], error[:, column])
     return fluxes, errors

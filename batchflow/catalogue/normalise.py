@@ -47,6 +47,12 @@ class RawCatalogue:
     """Published log_age, log_mass and ebv, those there are."""
     sentinels: Mapping[str, int] = field(default_factory=dict)
     """How often each value that stands for none was met, by what it means."""
+    distance_error_mpc: Floats | None = None
+    """1-sigma error of the distance [Mpc], NaN unknown; None when the survey gives none."""
+    foreground_ebv: Floats | None = None
+    """Milky-Way E(B-V) that the reader took out of the fluxes [mag]; None when it took out nothing."""
+    survey: Sequence[str] | None = None
+    """Survey of each row, where a file holds several; None when all are of the entry's own."""
 
 
 class CleanBand(NamedTuple):
@@ -132,11 +138,15 @@ def _identity(raw: RawCatalogue, survey: str) -> dict[str, object]:
     n_rows = len(raw.object_id)
     return {
         "galaxy": raw.galaxy,
-        "survey": [survey] * n_rows,
+        "survey": [survey] * n_rows if raw.survey is None else raw.survey,
         "object_id": raw.object_id,
         "ra": raw.ra,
         "dec": raw.dec,
         "distance_mpc": raw.distance_mpc,
+        "distance_error_mpc": np.full(n_rows, np.nan)
+        if raw.distance_error_mpc is None
+        else raw.distance_error_mpc,
+        "foreground_ebv": np.zeros(n_rows) if raw.foreground_ebv is None else raw.foreground_ebv,
         "class_": np.zeros(n_rows, dtype=np.int16) if raw.class_ is None else raw.class_,
     }
 

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,9 +22,9 @@ from batchflow.schema import Flag, flux_column
 
 logger = logging.getLogger(__name__)
 
-Reader = Callable[[CatalogueSettings, Sequence[str]], RawCatalogue]
+Reader = Callable[[Path, CatalogueSettings, Sequence[str]], Iterator[RawCatalogue]]
 READERS: Mapping[str, Reader] = {"legus": read_legus, "table": read_table}
-"""What reads each `format` of the job file."""
+"""What reads a file in each `format` of the job file, piece by piece."""
 
 
 @dataclass(frozen=True)
@@ -116,7 +117,8 @@ def read_with_summary(entry: CatalogueSettings, bands: Sequence[str]) -> tuple[p
     UserError
         As `read_catalogue`.
     """
-    raw = READERS[entry.format](entry, bands)
+    (path,) = entry.paths
+    (raw,) = READERS[entry.format](path, entry, bands)
     _check_bands(entry, raw, bands)
     everything = normalise(raw, entry.survey, bands)
     table = _select_classes(entry, raw, everything)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,30 +23,32 @@ CLASS_COLUMN = "class_"
 """Column of the visual class, where the file has one."""
 
 
-def read_table(entry: CatalogueSettings, bands: Sequence[str]) -> RawCatalogue:
+def read_table(path: Path, entry: CatalogueSettings, bands: Sequence[str]) -> Iterator[RawCatalogue]:
     """Read a table.
 
     Parameters
     ----------
+    path : Path
+        The file.
     entry : CatalogueSettings
-        Its path, columns, unit; galaxy and distance of rows without.
+        Its columns, unit; galaxy and distance of rows without.
     bands : sequence of str
         All bands of the job; the file has them all unless the entry names its own.
 
-    Returns
-    -------
+    Yields
+    ------
     RawCatalogue
-        All rows of the file, in its order.
+        Rows of the file, in its order.
 
     Raises
     ------
     UserError
         When the file cannot be read, lacks a column, or has a unit that cannot be.
     """
-    file = open_columns(entry.path)
-    own = _own_bands(entry, bands)
+    file = open_columns(path)
+    own = _own_bands(path, entry, bands)
     measured = {band: _measure(file, entry, band) for band in own}
-    return RawCatalogue(
+    yield RawCatalogue(
         galaxy=_galaxies(file, entry),
         object_id=words(file, _require(file, entry.columns.id, "id")),
         ra=_optional(file, entry.columns.ra, "ra", "deg"),
@@ -59,11 +62,11 @@ def read_table(entry: CatalogueSettings, bands: Sequence[str]) -> RawCatalogue:
     )
 
 
-def _own_bands(entry: CatalogueSettings, bands: Sequence[str]) -> Sequence[str]:
+def _own_bands(path: Path, entry: CatalogueSettings, bands: Sequence[str]) -> Sequence[str]:
     own = entry.bands or bands
     mapped = {*entry.columns.flux, *entry.columns.error, *entry.columns.limit}
     if stray := sorted(mapped - set(own)):
-        raise UserError(f"{entry.path}: [catalogue.columns] names {stray[0]!r}, no band of this survey")
+        raise UserError(f"{path}: [catalogue.columns] names {stray[0]!r}, no band of this survey")
     return own
 
 
