@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from batchflow.errors import UserError
 from batchflow.physics.bands import Band, load_band
 from batchflow.physics.dust import open_curve
-from batchflow.physics.nodes import covering_nodes, rv_nodes
+from batchflow.physics.nodes import rv_nodes
 from batchflow.physics.photometry import flux_per_luminosity
 from batchflow.physics.synthesis import Synthesis
 from batchflow.physics.table import Flagging, FluxTable
@@ -173,11 +173,13 @@ class EmbeddedEngine(Flagging):
         place = float(np.interp(values["log_age"], ages, np.arange(ages.size)))
         cell = min(int(place), ages.size - 2)
         (shares,) = self._shares(np.array([values["metallicity"]]))
+        ends = (0.0,) if self._synthesis.nebular is None else (0.0, 1.0)
         log_light = sum(
-            shares[i] * np.log(self._synthesis.light(int(i), values["covering"])[cell : cell + 2])
+            shares[i] * np.log([self._synthesis.light(int(i), end)[cell : cell + 2] for end in ends])
             for i in np.flatnonzero(shares)
         )
-        light = np.exp(np.array([1 - (place - cell), place - cell]) @ np.asarray(log_light))
+        logs = np.array([1 - (place - cell), place - cell]) @ np.asarray(log_light)
+        light = np.exp(_mixed(logs, np.array([values["covering"]])) if len(ends) > 1 else logs)[0]
         curve = open_curve(self._synthesis.law, values["rv"])
         screen = 10 ** (-0.4 * curve.magnitudes(library.wavelength, values["ebv"]))
         return library.wavelength, light * screen * flux_per_luminosity(library.wavelength)
@@ -213,11 +215,13 @@ class EmbeddedEngine(Flagging):
         """Natural log flux on (age, E(B-V), metallicity, R(V), covering, band)."""
         shares = self._shares(metallicity)
         used = np.flatnonzero(shares.any(axis=0))
+        ends = np.zeros(1) if self._synthesis.nebular is None else np.array([0.0, 1.0])
         found = [
-            np.tensordot(shares[:, used], self._synthesis.log_flux(used, ebv, value, covering), axes=1)
+            np.tensordot(shares[:, used], self._synthesis.log_flux(used, ebv, value, ends), axes=1)
             for value in rv
         ]
-        return np.moveaxis(np.stack(found, axis=3), 0, 2)
+        logs = np.moveaxis(np.stack(found, axis=3), 0, 2)
+        return _mixed(logs, covering) if ends.size > 1 else logs
 
     def _log_surviving(self) -> Floats:
         """log10 of the surviving mass fraction, (n_ages,) or (n_ages, n_metallicities)."""
@@ -240,7 +244,7 @@ class EmbeddedEngine(Flagging):
         if name == "rv":
             return rv_nodes(self._synthesis, self._places, limits)
         if name == "covering":
-            return covering_nodes(self._synthesis, self._places, float(self._nodes["rv"][0]), limits)
+            return np.array(limits)
         known = self._synthesis.library.metallicities
         return np.concatenate([limits[:1], known[(known > limits[0]) & (known < limits[1])], limits[1:]])
 
@@ -259,3 +263,9 @@ class EmbeddedEngine(Flagging):
                     raise UserError(f"{name} = {value:g}; {sources[name]} has {low:g} to {high:g}")
         curves = [open_curve(self._synthesis.law, float(value)) for value in self._nodes["rv"]]
         self._synthesis.check_reach(curves[0])
+
+
+def _mixed(logs: Floats, covering: Floats) -> Floats:
+    """Log flux at covering fractions, (..., n_covering, n), of those at none and all, (..., 2, n)."""
+    bare, full = logs[..., :1, :], logs[..., 1:, :]
+    return np.asarray(bare + np.log1p(covering[:, None] * np.expm1(full - bare)))

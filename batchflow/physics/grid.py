@@ -1,4 +1,8 @@
-"""Interpolation on a regular grid of parameters: quantities whose logarithm is linear within a cell."""
+"""Interpolation on a regular grid of parameters: quantities whose logarithm is linear within a cell.
+
+Along the covering fraction it is the quantity itself: gas adds its light to that of the stars, so
+two nodes say all of it.
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,8 @@ from batchflow.errors import UserError, nearest
 Floats = NDArray[np.float64]
 LOG_AXES = frozenset({"metallicity"})
 """Axes along which log flux is linear in the logarithm of the parameter, not in the parameter."""
+FLUX_AXES = frozenset({"covering"})
+"""Axes along which the flux itself is linear; a table has one of them at most."""
 CHUNK = 2048
 """Rows interpolated at once: the work arrays stay in the cache."""
 ROUNDING = 1e-6
@@ -22,7 +28,7 @@ ROUNDING = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Values on the nodes of some parameters, interpolated multilinearly."""
+    """Values on the nodes of some parameters, interpolated multilinearly; see `LOG_AXES`, `FLUX_AXES`."""
 
     parameters: tuple[str, ...]
     """Axes in order."""
@@ -96,12 +102,24 @@ class Grid:
         # The corners of each row's cell lie side by side: one gather and one product for all.
         index = np.zeros((found.shape[0], 1), dtype=np.intp)
         weight = np.ones((found.shape[0], 1))
+        share, far = None, 0
         steps = zip(self.parameters, columns, self._axes, self._strides, strict=True)
         for name, column, axis, stride in steps:
             cell, step = _locate(np.log(column) if name in LOG_AXES else column, axis)
             lower = index + (cell * stride)[:, None]
+            if name in FLUX_AXES:
+                index, share, far = lower, step[:, None], stride
+                continue
             index = np.concatenate([lower, lower + stride], axis=1)
             weight = np.concatenate([weight * (1.0 - step)[:, None], weight * step[:, None]], axis=1)
+        self._fill_powers(index, weight, found)
+        if share is not None:
+            other = np.empty_like(found)
+            self._fill_powers(index + far, weight, other)
+            found += share * (other - found)
+
+    def _fill_powers(self, index: NDArray[np.intp], weight: Floats, found: Floats) -> None:
+        """Ten to the weighted sum of some points, (n_rows, n_corners) of them, into `found`."""
         corners = np.take(self._points, index, axis=0, mode="clip")
         found[:] = np.matmul(weight[:, None, :].astype(corners.dtype), corners)[:, 0]
         found *= np.log(10.0)

@@ -72,35 +72,3 @@ def rv_nodes(synthesis: Synthesis, places: NDArray[np.intp], limits: tuple[float
         return MAGNITUDE * synthesis.log_flux(ends, screen, rv, np.zeros(1))
 
     return refine(magnitudes, limits, TOLERANCE)
-
-
-def covering_nodes(
-    synthesis: Synthesis, places: NDArray[np.intp], rv: float, limits: tuple[float, float]
-) -> Floats:
-    """Nodes of the covering fraction.
-
-    Parameters
-    ----------
-    synthesis : Synthesis
-        The bands' fluxes, with gas.
-    places : ndarray of int
-        Metallicities that are used, by their place in the library.
-    rv : float
-        A(V) / E(B-V).
-    limits : tuple of float
-        Lowest and highest covering fraction.
-
-    Returns
-    -------
-    ndarray, shape (n_nodes,)
-        Such that magnitudes, bare and behind the thickest screen, err by less than `TOLERANCE`.
-    """
-    screens, none_and_all = np.array([0.0, THICKEST]), np.array([0.0, 1.0])
-    fluxes = np.exp(synthesis.log_flux(places, screens, rv, none_and_all))
-    ratio = float((fluxes[..., 1, :] / fluxes[..., 0, :]).max()) - 1.0
-    # Of ln(1 + f r), r the light of gas over that of stars, nodes geometric in 1 + f r make the error even:
-    # h^2 / 8 for a step h of their logarithm.
-    low, high = np.log1p(ratio * np.array(limits))
-    number = int(np.ceil((high - low) * np.sqrt(MAGNITUDE / 8.0 / TOLERANCE))) + 1
-    inner = np.expm1(np.linspace(low, high, max(number, 2))[1:-1]) / ratio
-    return np.concatenate([limits[:1], inner, limits[1:]])

@@ -1,6 +1,7 @@
 """A table of band fluxes over the model's parameters, interpolated: some 10^6 mocks a second.
 
-The logarithm of the flux is linear between nodes along every axis. Along E(B-V) the nodes lie so
+The logarithm of the flux is linear between nodes along every axis but the covering fraction, along
+which the flux is (`grid.FLUX_AXES`). Along E(B-V) the nodes lie so
 dense that nothing is lost; along age a cluster at an age of the stellar library has that library's
 flux exactly; along metallicity the logarithm of the parameter counts (`grid.LOG_AXES`).
 """
@@ -24,7 +25,7 @@ from batchflow.physics.grid import Grid, checked_columns
 from batchflow.shards import write_bytes
 
 Floats = NDArray[np.float64]
-FORMAT = "batchflow flux table 1"
+FORMAT = "batchflow flux table 2"
 
 
 class Flagged(NamedTuple):

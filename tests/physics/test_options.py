@@ -181,3 +181,14 @@ def test_own_curve_is_a_band(tmp_path: Any) -> None:
     mine, visual = engine.fluxes({"log_age": 8.0, "ebv": 0.0})[0]
     assert engine.bands == ("mine", "wfc3_f555w")
     assert mine == pytest.approx(visual, rel=0.05)
+
+
+def test_gas_adds_its_light_to_that_of_the_stars(free: EmbeddedEngine) -> None:
+    """Flux is linear in the covering fraction, so two nodes are enough."""
+
+    def at(covering: float) -> Any:
+        return free.fluxes(VALUES | {"metallicity": 0.01, "rv": 3.3, "covering": covering})
+
+    for share in (0.07, 0.5, 0.93):
+        assert at(share) == pytest.approx((1 - share) * at(0.0) + share * at(1.0), rel=1e-6)
+    assert free.table().nodes[-1].tolist() == [0.0, 1.0]
