@@ -14,6 +14,7 @@ from batchflow.mocks.estimate import estimate_noise, explicit_noise, noise_figur
 from batchflow.mocks.noise import NoiseModel
 
 BANDS = ("wfc3_f275w", "acs_f435w", "acs_f555w")
+PAIRS = np.array([[1.0, 0.3, 0.5], [0.3, 1.0, 0.8], [0.5, 0.8, 1.0]])
 TRUTH = NoiseModel(
     bands=BANDS,
     surveys=("deep", "shallow"),
@@ -21,7 +22,7 @@ TRUTH = NoiseModel(
     photon=np.array([[2e-6, 1e-6, 1e-6], [1e-5, 4e-6, 6e-6]]),
     fractional=np.array([[0.06, 0.03, 0.04], [0.05, 0.02, 0.03]]),
     scatter=np.array([[0.1, 0.15, 0.2], [0.08, 0.12, 0.1]]),
-    correlation=np.array([0.6, 0.3]),
+    correlation=np.array([PAIRS, 0.5 * (PAIRS + np.eye(3))]),
     brightness=np.array([[0.5, 3.0], [0.5, 3.0]]),
     systematic=0.05,
     limit_fraction=np.zeros(2),
@@ -49,9 +50,8 @@ def simulate(survey, n_rows, seed=0):
     """Clusters as the noise model says: error from the noisy flux."""
     generator = np.random.default_rng(seed)
     i = TRUTH.surveys.index(survey)
-    rho = TRUTH.correlation[i]
-    shared, own = generator.normal(size=(n_rows, 1)), generator.normal(size=(n_rows, len(BANDS)))
-    factor = 10 ** (TRUTH.scatter[i] * (np.sqrt(rho) * shared + np.sqrt(1 - rho) * own))
+    normal = generator.normal(size=(n_rows, len(BANDS))) @ TRUTH.mixing[i].T
+    factor = 10 ** (TRUTH.scatter[i] * normal)
     colour = 10 ** generator.normal(0, 0.2, size=(n_rows, len(BANDS)))
     true = TRUTH.depth[i] * 10 ** generator.uniform(0.3, 3.0, size=(n_rows, 1)) * colour
     noise = TRUTH.select(np.full(n_rows, i))
@@ -70,7 +70,7 @@ def test_known_noise_is_found_again():
     assert found.scatter == pytest.approx(TRUTH.scatter, rel=0.2)
     assert found.correlation == pytest.approx(TRUTH.correlation, abs=0.1)
     assert (found.limit_fraction == 0).all()
-    assert found.systematic == 0.05
+    assert (found.systematic == 0.05).all()
 
 
 def test_one_table_with_surveys_is_the_same():
@@ -107,7 +107,7 @@ def test_any_number_of_clusters_gives_a_usable_model(n_rows):
     low, high = found.brightness[0]
     assert np.isfinite([low, high]).all()
     assert low < high
-    assert 0 <= found.correlation[0] < 1
+    assert np.linalg.eigvalsh(found.correlation[0]).min() > 0
 
 
 def test_negative_fluxes_alone_give_the_depth():
@@ -165,6 +165,7 @@ def test_survey_without_any_flux_among_others():
     assert np.isfinite(found.brightness).all()
     assert np.isfinite(found.correlation).all()
     assert noise_figures(found, tables)[1].n_rows == 0
+    assert noise_figures(found, tables)[0].n_rows == 100
 
 
 def test_model_survives_json():
@@ -179,7 +180,7 @@ def test_explicit_noise_covers_the_depths():
     # A uniform distribution reaches sqrt(3) standard deviations from its middle.
     assert np.sqrt(3) * noise.scatter[0] == pytest.approx([1.0] * 3)
     assert noise.scatter_shape == "uniform"
-    assert noise.correlation[0] == 1
+    assert (noise.correlation[0] == 1).all()
     assert noise.surveys == ("default",)
     flux = np.array([[1e-2] * 3])
     error = noise.select(np.zeros(1, dtype=int)).reported_error(flux, np.ones((1, 3)))
