@@ -45,6 +45,14 @@ class NoiseFigures:
         """Clusters that training does not cover."""
         return round(self.n_rows * (1 - self.inside)) if self.n_rows else 0
 
+    def line(self) -> str:
+        """Say it in a line."""
+        if not self.n_rows:
+            return f"{self.survey}: nothing measured"
+        outside = f"{self.n_outside} of {self.n_rows} clusters ({1 - self.inside:.2%})"
+        worst = max(self.residual.values())
+        return f"{self.survey}: {outside} outside the training, errors known to {worst:.3f} dex or better"
+
 
 def outside_support(noise: NoiseModel, survey: NDArray[np.int64], rows: Photometry) -> Bools:
     """Clusters that training sees nothing like.

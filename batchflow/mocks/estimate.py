@@ -24,6 +24,7 @@ from batchflow.mocks.survey_sample import (
     photometry_by_survey,
     sample_surveys,
 )
+from batchflow.mocks.unreported import Unreported
 
 __all__ = ["NoiseFigures", "estimate_noise", "explicit_noise", "noise_figures"]
 
@@ -44,7 +45,7 @@ DEFAULT_CORRELATION = 0.5
 LARGEST_CORRELATION = 0.95
 
 
-def estimate_noise(tables: Tables, bands: Sequence[str], systematic: float | Floats) -> NoiseModel:
+def estimate_noise(tables: Tables, bands: Sequence[str], systematic: float | Unreported) -> NoiseModel:
     """Fit the noise model to catalogues.
 
     Parameters
@@ -53,8 +54,8 @@ def estimate_noise(tables: Tables, bands: Sequence[str], systematic: float | Flo
         Normalised catalogues, their surveys in the column `survey`; an iterable is gone through twice.
     bands : sequence of str
         All bands of the job.
-    systematic : float or ndarray, shape (n_surveys + 1, n_bands)
-        Fractional error that no catalogue reports, as `NoiseModel.systematic`: see `survey_names`.
+    systematic : float or Unreported
+        Fractional error that no catalogue reports.
 
     Returns
     -------
@@ -76,7 +77,7 @@ def estimate_noise(tables: Tables, bands: Sequence[str], systematic: float | Flo
 
 
 def _of_samples(
-    bands: Sequence[str], samples: Mapping[str, SurveySample], fits: Fits, systematic: float | Floats
+    bands: Sequence[str], samples: Mapping[str, SurveySample], fits: Fits, systematic: float | Unreported
 ) -> NoiseModel:
     """The model but for what every cluster decides: brightness and reach."""
     values = np.array([[fits.get((name, i), (np.nan,) * 4) for i in range(len(bands))] for name in samples])
@@ -90,10 +91,15 @@ def _of_samples(
         scatter=scatter,
         correlation=_correlations({name: found.kept for name, found in samples.items()}, fits),
         brightness=np.array([DEFAULT_BRIGHTNESS] * len(samples)),
-        systematic=systematic,
+        systematic=_table(systematic, tuple(samples), bands),
         limit_fraction=np.array([found.limit_fraction for found in samples.values()]),
         reach=REACH * scatter,
     )
+
+
+def _table(systematic: float | Unreported, surveys: Sequence[str], bands: Sequence[str]) -> Floats:
+    given = systematic if isinstance(systematic, Unreported) else Unreported(systematic)
+    return given.table(surveys, bands)
 
 
 def _widened(model: NoiseModel, samples: Mapping[str, SurveySample], tables: Tables) -> NoiseModel:
@@ -133,7 +139,9 @@ def _plausible_brightness(model: NoiseModel, name: str, sample: Photometry) -> f
     return float(np.nanquantile(high, 0.999)) + FARTHEST if np.isfinite(high).any() else np.inf
 
 
-def explicit_noise(bands: Sequence[str], depth_range: tuple[float, float], systematic: float) -> NoiseModel:
+def explicit_noise(
+    bands: Sequence[str], depth_range: tuple[float, float], systematic: float | Unreported
+) -> NoiseModel:
     """Noise model of a job without a catalogue: one survey, "default", of any depth in a range.
 
     Parameters
@@ -142,7 +150,7 @@ def explicit_noise(bands: Sequence[str], depth_range: tuple[float, float], syste
         All bands of the job; each has the same depth in an object.
     depth_range : tuple of float
         log10 of the least and the largest 1-sigma depth [mJy].
-    systematic : float
+    systematic : float or Unreported
         Fractional error added in quadrature.
 
     Returns
@@ -162,7 +170,7 @@ def explicit_noise(bands: Sequence[str], depth_range: tuple[float, float], syste
         scatter=(high - low) / np.sqrt(12) * one_survey,
         correlation=np.ones(1),
         brightness=np.array([DEFAULT_BRIGHTNESS]),
-        systematic=systematic,
+        systematic=_table(systematic, ("default",), bands),
         limit_fraction=np.zeros(1),
         scatter_shape="uniform",
     )

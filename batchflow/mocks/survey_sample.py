@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from batchflow.mocks.error_fit import MOST
@@ -22,6 +23,22 @@ Bools = NDArray[np.bool_]
 Tables: TypeAlias = Mapping[str, pa.Table] | pa.Table | Iterable[pa.Table]
 """Normalised catalogues: by survey, in one table, or in pieces that can be gone through repeatedly."""
 _ODD = np.uint64(0x9E3779B97F4A7C15)
+
+
+@dataclass(frozen=True)
+class CatalogueParts:
+    """The normalised catalogue on disk, a part at a time; can be gone through repeatedly."""
+
+    paths: Sequence[str]
+    """Parquet files with the columns of `schema.catalogue_schema`."""
+    bands: Sequence[str]
+    """Bands to read."""
+
+    def __iter__(self) -> Iterator[pa.Table]:
+        """Photometry and survey of each part."""
+        names = [name(band) for name in (flux_column, error_column, limit_column) for band in self.bands]
+        for path in self.paths:
+            yield pq.read_table(path, columns=["survey", *names], partitioning=None)
 
 
 @dataclass(frozen=True)
