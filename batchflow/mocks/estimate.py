@@ -182,17 +182,12 @@ def _fit_all(surveys: Mapping[str, Photometry], n_bands: int) -> dict[tuple[str,
         (name, i): found
         for name in surveys
         for i in range(n_bands)
-        if len((found := _pairs(surveys[name], i))[0])
+        if len((found := surveys[name].band(i))[0])
     }
     fits = {key: fit_band(*found) for key, found in data.items() if len(found[0]) >= FEWEST}
     few = {key: found for key, found in data.items() if key not in fits}
     pooled = {i: [fit for (_, band), fit in fits.items() if band == i] for i in range(n_bands)}
     return fits | {key: fit_band(*found, expect(pooled[key[1]])) for key, found in few.items()}
-
-
-def _pairs(survey: Photometry, band: int) -> tuple[Floats, Floats]:
-    rows = survey.detected[:, band]
-    return survey.flux[rows, band], survey.error[rows, band]
 
 
 def _correlations(surveys: Mapping[str, Photometry], fits: Fits) -> Floats:

@@ -61,6 +61,16 @@ class Photometry:
         """Some of the clusters."""
         return Photometry(self.flux[index], self.error[index], self.limit[index])
 
+    def band(self, place: int) -> tuple[Floats, Floats]:
+        """Fluxes and errors [mJy] of the clusters that a band detects, a fair sample of `MOST` at most."""
+        rows = self.rows(self.detected[:, place])
+        flux, error = rows.flux[:, place], rows.error[:, place]
+        if len(flux) <= MOST:
+            return flux, error
+        # Others are in the sample for their other bands, and say little of this one.
+        fair = np.sort(np.argsort(_hashes(rows), kind="stable")[:MOST])
+        return flux[fair], error[fair]
+
 
 @dataclass
 class SurveySample:

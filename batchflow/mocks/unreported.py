@@ -43,9 +43,9 @@ class Unreported:
         """
         if strangers := [name for name in self.by_survey if name not in surveys]:
             raise UserError(
-                f"catalogue {strangers[0]!r} has systematic = {self.by_survey[strangers[0]]:g}, but no row is "
-                f"of a survey of that name; {nearest(strangers[0], surveys)}: a file of several surveys takes "
-                "[noise] systematic"
+                f"catalogue {strangers[0]!r} has systematic = {self.by_survey[strangers[0]]:g}, but no row "
+                f"is of a survey of that name; {nearest(strangers[0], surveys)}: a file of several surveys "
+                "takes [noise] systematic"
             )
         survey = [*(self.by_survey.get(name, self.systematic) for name in surveys), self.systematic]
         model = [self.model_error.get(band, 0.0) for band in bands]
