@@ -31,6 +31,8 @@ PANELS = 5
 """Panels of errors in a row at most."""
 LEAST_SIGNAL = 5.0
 """Signal-to-noise ratio that a cluster needs in every band of a colour-colour panel."""
+LARGEST_ERROR = 2.0
+"""Errors shown at most [mag]."""
 REDDENINGS = (0.0, 0.5, 1.0)
 """E(B-V) [mag] of the tracks."""
 ARROW = 0.3
@@ -102,7 +104,8 @@ def catalogue_figure(found: Description, model: ModelSettings) -> Figure:
     columns, rows = min(len(bands), PANELS), -(-len(bands) // PANELS)
     # A Figure of its own, without pyplot: no display, no global state.
     figure = Figure(figsize=(max(3.1 * columns, 11), 3.1 * rows + 5.6), layout="constrained")
-    upper, lower = np.ravel(figure.subfigures(2, 1, height_ratios=(3.1 * rows, 5.6)))
+    areas: Any = figure.subfigures(2, 1, height_ratios=(3.1 * rows, 5.6))
+    upper, lower = areas
     _error_panels(upper, found, bands, columns)
     measured = {band.band: band.measured for band in found.bands}
     _colour_panels(lower, found, engine, colour_pairs({band: pivots[band] for band in bands}, measured))
@@ -164,7 +167,7 @@ def _error_panels(area: Any, found: Description, bands: Sequence[str], columns: 
     panels = area.subplots(-(-len(bands) // columns), columns, squeeze=False, sharey=True)
     shown = [_errors(panel, found, band) for panel, band in zip(panels.ravel(), bands, strict=False)]
     low, high = np.quantile(np.concatenate(shown), (0.001, 0.995))
-    panels[0, 0].set(yscale="log", ylim=(low / 1.5, 1.5 * high))
+    panels[0, 0].set(yscale="log", ylim=(low / 1.5, min(1.5 * high, LARGEST_ERROR)))
     panels[0, 0].legend(fontsize=7, loc="upper left")
     for panel in panels[:, 0]:
         panel.set_ylabel("error [mag]")
@@ -252,7 +255,9 @@ def _colours(axes: Axes, found: Description, engine: Engine, vertical: Pair, hor
     system = "Vega" if all(band in AB_MINUS_VEGA for band in (*vertical, *horizontal)) else "AB"
     labels = [f"{' - '.join(pair)} [mag, {system}]" for pair in (horizontal, vertical)]
     axes.set(xlabel=labels[0], ylabel=labels[1])
-    axes.set_title(f"{len(x):,} clusters with S/N > {LEAST_SIGNAL:g} in these bands; log age", fontsize=9)
+    axes.set_title(
+        f"{len(x):,} clusters with S/N > {LEAST_SIGNAL:g} in these bands; log age at E(B-V) = 0", fontsize=9
+    )
     axes.legend(fontsize=8, loc="upper right")
 
 
@@ -298,6 +303,8 @@ def _model_colours(engine: Engine, ages: Floats, ebv: float, *pairs: Pair) -> li
 
 
 def _track(axes: Axes, engine: Engine, ebv: float, vertical: Pair, horizontal: Pair) -> tuple[Floats, Floats]:
+    from matplotlib.patheffects import withStroke
+
     low, high = engine.limits["log_age"]
     ages = np.linspace(max(low, 6.0), min(high, 10.14), 300)
     x, y = _model_colours(engine, ages, ebv, horizontal, vertical)
@@ -311,6 +318,7 @@ def _track(axes: Axes, engine: Engine, ebv: float, vertical: Pair, horizontal: P
             axes.annotate(
                 f"{age:.0f}", (place[0], place[1]), xytext=(-4, 5), textcoords="offset points",
                 fontsize=9, color=shade, ha="right", zorder=5,
+                path_effects=[withStroke(linewidth=2.5, foreground="w")],
             )  # fmt: skip
     return x, y
 
