@@ -27,7 +27,9 @@ WHOLE_NAMES = {
 """Names, whatever their case, that a column goes by; the first that the file has is taken."""
 _ERROR = re.compile(r"err|sig|unc|std|^e_|_e$|^d_?mag|^d_?flux|(?<![a-z])e(?=f?\d{3})", re.IGNORECASE)
 _LIMIT = re.compile(r"lim|upper", re.IGNORECASE)
-_OTHER = re.compile(r"flag|class|chi|apcor|snr|s2n|npix|color|colour|age|mass|ebv|_av", re.IGNORECASE)
+_OTHER = re.compile(
+    r"flag|class|chi|apcor|snr|s2n|npix|colou?r|(?<![a-z])(age|mass|ebv|av)(?![a-z])", re.IGNORECASE
+)
 _FILTER = re.compile(r"(?<!\d)(?:f)?(\d{3})(w2|lp|w|m|n)?(?!\d)", re.IGNORECASE)
 _SENTINELS = (-99.0, -999.0, -9999.0, 99.0, 99.99, 99.999, 66.666, 88.888, 999.0, 1e20)
 
