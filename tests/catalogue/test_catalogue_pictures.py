@@ -12,9 +12,16 @@ from batchflow.catalogue.pictures import ARROW, REDDENINGS, catalogue_figure, co
 
 QUICKSTART = Path(__file__).resolve().parents[2] / "jobs" / "quickstart_clusters.ecsv"
 PIVOTS = {
-    "wfc3_f275w": 2710.0, "wfc3_f336w": 3355.0, "acs_f435w": 4330.0, "wfc3_f438w": 4325.0, 
-    "acs_f475w": 4747.0, "acs_f555w": 5360.0, "acs_f814w": 8060.0, "wfc3_f110w": 11534.0, "wfc3_f160w": 15370.0,
-}  # fmt: skip
+    "wfc3_f275w": 2710.0,
+    "wfc3_f336w": 3355.0,
+    "acs_f435w": 4330.0,
+    "wfc3_f438w": 4325.0,
+    "acs_f475w": 4747.0,
+    "acs_f555w": 5360.0,
+    "acs_f814w": 8060.0,
+    "wfc3_f110w": 11534.0,
+    "wfc3_f160w": 15370.0,
+}
 
 
 @pytest.fixture(scope="module")
