@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from batchflow.catalogue.files import ColumnFile, check_input, open_columns
+from batchflow.catalogue.files import check_input, open_columns
 from batchflow.catalogue.legus import N_COLUMNS
 from batchflow.catalogue.values import numbers
 from batchflow.errors import UserError
@@ -135,10 +135,9 @@ def guess_table(path: Path, given: Mapping[str, Any]) -> Guess:
     return guess
 
 
-def _first_rows(file: Any) -> ColumnFile:
-    pieces = getattr(file, "pieces", None)
-    found: ColumnFile = next(pieces()) if pieces else file
-    return found
+def _first_rows(file: Any) -> Any:
+    """The first piece of a file that comes in pieces, or all of it."""
+    return next(file.pieces()) if hasattr(file, "pieces") else file
 
 
 def _guess_bands(
@@ -248,7 +247,7 @@ def _guess_rest(names: Sequence[str], given: Mapping[str, Any], guess: Guess) ->
 
 
 def _guess_numbers(
-    file: ColumnFile, bands: Mapping[str, tuple[str, str]], given: Mapping[str, Any], guess: Guess
+    file: Any, bands: Mapping[str, tuple[str, str]], given: Mapping[str, Any], guess: Guess
 ) -> None:
     """Unit, sentinels and the mark of limits, from the first rows."""
     flux_names = [pair[0] for pair in bands.values()]
@@ -271,7 +270,7 @@ def _near(column: Any, value: float) -> bool:
     return bool((abs(column - value) <= 1e-6 * abs(value)).any())
 
 
-def _unit(file: ColumnFile, fluxes: Mapping[str, Any], guess: Guess) -> str | None:
+def _unit(file: Any, fluxes: Mapping[str, Any], guess: Guess) -> str | None:
     """The unit to state; None where the file's own, or the default, will do."""
     in_file = {name: file.units.get(name, "").strip() for name in fluxes}
     told = sorted({unit for unit in in_file.values() if unit and unit.lower() != "mag"})

@@ -48,7 +48,7 @@ def make_shard(
     engine = _saved_engine(table) if table else open_engine(ModelSettings.model_validate(settings["model"]))
     prior = PriorSettings.model_validate(settings["prior"])
     rng = generator(settings["seed"], "mocks", unit["index"])
-    parameters = engine.realise(draw_prior(prior, unit["rows"], rng), prior.boxes())
+    parameters = engine.realise(draw_prior(prior, unit["rows"], rng), prior.ranges())
     write_table(Path(path), mock_table(engine, parameters), footer | {"engine": engine.describe()})
     return unit["rows"]
 
