@@ -166,7 +166,9 @@ def _strange_brightness(noise: NoiseModel, survey: NDArray[np.int64], rows: Phot
 
 
 def _reach(noise: NoiseModel) -> Floats:
-    found: Floats = np.maximum(noise.reach, REACH * noise.scatter)
+    """Largest |log10 xi| that training draws, but for one object in 16,000; (n_surveys, n_bands)."""
+    deviates = 3**0.5 if noise.scatter_shape == "uniform" else REACH
+    found: Floats = np.maximum(noise.reach, deviates * noise.scatter)
     return found
 
 
