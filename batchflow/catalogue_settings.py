@@ -70,6 +70,9 @@ class CatalogueSettings(Settings):
         None,
         description='table: the error that marks a flux as an upper limit: "negative", or a number as -99',
     )
+    systematic: float | None = Field(
+        None, ge=0, lt=1, description="of this catalogue, in place of [noise] systematic"
+    )
     limit_sigma: PositiveFloat = Field(3.0, description="standard deviations at which limits are quoted")
     columns: TableColumns = TableColumns()
 

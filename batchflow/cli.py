@@ -172,6 +172,38 @@ def model_command(
 
 
 @app.command()
+def catalogue(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A catalogue of clusters.")],
+    format_: Annotated[str | None, typer.Option("--format", help="legus, phangs, phatter or table.")] = None,
+    bands: Annotated[str | None, typer.Option(help="Its bands, with commas between.")] = None,
+    galaxy: Annotated[str | None, typer.Option(help="For rows without a galaxy of their own.")] = None,
+    distance: Annotated[float | None, typer.Option(help="For rows without a distance [Mpc].")] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A key of [[catalogue]]; repeatable."),
+    ] = None,
+    job: Annotated[Path | None, typer.Option(metavar="JOB", help="A job: its entry and its model.")] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="OUT.png", help="Draw errors and colours.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what is in a catalogue, as batchflow reads it, and how to put it into a job."""
+    from batchflow.catalogue.command import Request, describe_file, understand
+    from batchflow.catalogue.pictures import draw_catalogue
+    from batchflow.catalogue.tell import print_description, to_json
+
+    named = tuple(filter(None, map(str.strip, (bands or "").split(","))))
+    request = Request(file, format_, named, galaxy, distance, overrides or [], job)
+    understood = understand(request)
+    found = describe_file(understood)
+    if as_json:
+        _print_json(to_json(understood, found))
+    else:
+        print_description(_results(), understood, found)
+    if plot is not None:
+        print(f"picture  {draw_catalogue(plot, found, understood.model)}", file=sys.stderr)
+
+
+@app.command()
 def query(
     run: RunPath,
     sql: Annotated[str, typer.Argument(metavar="SQL", help="One SELECT statement.")],

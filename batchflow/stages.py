@@ -37,13 +37,17 @@ def catalogue_settings(job: Job) -> dict[str, Any]:
 def train_settings(job: Job) -> dict[str, Any]:
     """Settings that decide the trained model: those of the mocks, and the noise of the catalogues."""
     catalogue = catalogue_settings(job)["catalogue"]
-    return mocks_settings(job) | {
-        "mocks": job.mocks.model_dump(mode="json"),
-        "noise": job.noise.model_dump(mode="json"),
-        "flow": job.flow.model_dump(mode="json"),
-        "train": job.train.model_dump(mode="json", exclude={"checkpoint_seconds"}),
-        "catalogue": catalogue,
-    }
+    return (
+        mocks_settings(job)
+        | {
+            "mocks": job.mocks.model_dump(mode="json"),
+            "noise": job.noise.model_dump(mode="json"),
+            "flow": job.flow.model_dump(mode="json"),
+            "train": job.train.model_dump(mode="json", exclude={"checkpoint_seconds"}),
+            "catalogue": catalogue,
+        }
+        | _own_systematics(job)
+    )
 
 
 def infer_settings(job: Job, model: str) -> dict[str, Any]:
@@ -77,6 +81,12 @@ def validate_settings(job: Job, model: str) -> dict[str, Any]:
     return infer_settings(job, model) | {"validate": job.validate_.model_dump(mode="json")}
 
 
+def _own_systematics(job: Job) -> dict[str, Any]:
+    """Systematic errors of single catalogues, where any has its own; their photometry is the same."""
+    found = {entry.survey: entry.systematic for entry in job.catalogue if entry.systematic is not None}
+    return {"systematic": found} if found else {}
+
+
 def _curve_settings(job: Job) -> dict[str, Any]:
     """Checksums of the job's own throughput curves, where it has any."""
     for name, path in job.model.curves.items():
@@ -94,7 +104,7 @@ def _entry_settings(entry: CatalogueSettings) -> dict[str, Any]:
                 f"catalogue {entry.survey!r}: path = {str(path)!r} {what}; expected a file "
                 "(paths in a job file are relative to the job file)"
             )
-    settings = entry.model_dump(mode="json", exclude={"path", "name"}, exclude_none=True)
+    settings = entry.model_dump(mode="json", exclude={"path", "name", "systematic"}, exclude_none=True)
     return {"sha256": [checksum(path) for path in entry.paths], **settings}
 
 

@@ -65,6 +65,8 @@ def test_the_demo_ends_with_results_a_table_and_a_picture(finished):
         "Clusters by galaxy",
         "Recovery of held-out mocks",
         "published",
+        "of 500 clusters (",
+        "outside the training, by survey",
         str(folder),
         "overview.png",
     ):
