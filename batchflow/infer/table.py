@@ -50,8 +50,30 @@ def summary_columns(draws: Draws, boxes: Boxes, table: FluxTable) -> dict[str, A
     columns |= _current_mass(draws, table)
     columns |= _mode_columns(draws, boxes["log_age"])
     columns |= {"efficiency": draws.efficiency, "log_evidence": draws.log_evidence}
+    columns["log_evidence_error"] = evidence_error(draws.efficiency, draws.log_weights.shape[1])
     columns |= {"ppc_chi2": draws.chi2[np.arange(len(best)), best], "ppc_pvalue": draws.pvalue}
     return columns
+
+
+def evidence_error(efficiency: Floats, n_draws: int | NDArray[np.int64]) -> Floats:
+    """Standard error of the log evidence, by the delta method.
+
+    Parameters
+    ----------
+    efficiency : ndarray, shape (n_clusters,)
+        Effective draws over draws.
+    n_draws : int or ndarray, shape (n_clusters,)
+        Draws.
+
+    Returns
+    -------
+    ndarray, shape (n_clusters,)
+        Relative standard error of the mean weight: the variance of the weights over their squared mean is
+        1 / efficiency - 1. NaN where there is no efficiency, or one draw.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spread = np.maximum(1 / np.asarray(efficiency, dtype=np.float64) - 1, 0.0)
+        return np.where(np.greater(n_draws, 1), np.sqrt(spread / (np.asarray(n_draws) - 1.0)), np.nan)
 
 
 def posterior_flags(draws: Draws, boxes: Boxes, min_efficiency: float) -> NDArray[np.int32]:
@@ -138,6 +160,7 @@ def _mode_columns(draws: Draws, age_range: tuple[float, float]) -> dict[str, lis
     columns["mode_weight"] = [modes and modes.weights for modes in found]
     for i, name in enumerate(names):
         columns[f"mode_{name}"] = [modes and modes.centres[:, i] for modes in found]
+        columns[f"mode_{name}_std"] = [modes and modes.widths[:, i] for modes in found]
     return columns
 
 

@@ -14,6 +14,7 @@ from batchflow.catalogue.ingest import survey_tables
 from batchflow.config import Job
 from batchflow.flow.network import Specification
 from batchflow.infer.posterior import TABLE_FILE
+from batchflow.infer.reference import make_reference, save_reference
 from batchflow.mocks.estimate import estimate_noise, explicit_noise
 from batchflow.mocks.flux_table import open_table
 from batchflow.mocks.noise import NoiseModel
@@ -59,6 +60,8 @@ def train_model(
         open_table(found, RunFolder(Path(folder).parent)).save(Path(folder) / TABLE_FILE)
         training = make_training(found, inputs, settings)
         training.description["flux_table_sha256"] = checksum(Path(folder) / TABLE_FILE)
+        reference = make_reference(training.shards, training.specification.noise, found.seed)
+        training.description["reference_sha256"] = checksum(save_reference(Path(folder), reference))
         return train(training, Path(folder), device, _sparingly(report)) | {"cuda": float(device == "cuda")}
     finally:
         torch.set_num_threads(before)
