@@ -7,6 +7,8 @@ other held-out mocks, apart for each number of bands and each range of signal-to
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -83,7 +85,8 @@ def make_reference(shards: ShardSet, noise: NoiseModel, seed: int) -> Reference:
     references = fluxes[:n] / fluxes[:n].log().mean(1, keepdim=True).exp()
     others = fluxes[n:] if len(fluxes) > n else fluxes
     features = _observed(others[torch.arange(N_CALIBRATION) % len(others)], noise, chance)
-    found = distances(references, features)
+    with _one_thread():
+        found = distances(references, features)
     signal = signal_of(features)
     edges = signal.quantile(torch.linspace(0, 1, SIGNAL_BINS + 1)[1:-1])
     count = features.measured.sum(1).long() - 1
@@ -173,6 +176,17 @@ def load_reference(folder: Path) -> Reference:
         return Reference(**safetensors.torch.load(path.read_bytes()))
     except (OSError, TypeError, safetensors.SafetensorError) as error:
         raise UserError(f"{path} cannot be read: {error}; train again or copy the folder anew") from None
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Thousands of small products: on a busy machine threads would wait for each other at every one."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _observed(fluxes: Tensor, noise: NoiseModel, chance: Generator) -> Features:
