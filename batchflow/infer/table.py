@@ -147,7 +147,8 @@ def current_mass_columns(draws: Draws | StoredDraws, table: FluxTable) -> dict[s
     """Quantiles of the mass of surviving stars, by column name."""
     surviving = np.full(draws.log_weights.shape, np.nan)
     inferred = np.isfinite(draws.values["log_age"])
-    columns = {name: draws.values[name][inferred] for name in table.surviving_parameters}
+    known = draws.values | draws.nuisances
+    columns = {name: known[name][inferred] for name in table.surviving_parameters}
     surviving[inferred] = np.log10(table.surviving(**columns))
     quantiles = weighted_quantiles(draws.values["log_mass"] + surviving, draws.weights, [0.16, 0.5, 0.84])
     names = ("q16", "q50", "q84")
