@@ -14,6 +14,7 @@ from batchflow.config import Job
 from batchflow.flow.network import Specification
 from batchflow.infer.posterior import TABLE_FILE
 from batchflow.mocks.coverage import noise_figures
+from batchflow.infer.reference import make_reference, save_reference
 from batchflow.mocks.estimate import estimate_noise, explicit_noise
 from batchflow.mocks.flux_table import open_table
 from batchflow.mocks.noise import NoiseModel
@@ -62,6 +63,8 @@ def train_model(
         training = make_training(found, inputs, settings)
         training.description["flux_table_sha256"] = checksum(Path(folder) / TABLE_FILE)
         tell_coverage(training, inputs["catalogue"], report)
+        reference = make_reference(training.shards, training.specification.noise, found.seed)
+        training.description["reference_sha256"] = checksum(save_reference(Path(folder), reference))
         return train(training, Path(folder), device, _sparingly(report)) | {"cuda": float(device == "cuda")}
     finally:
         torch.set_num_threads(before)
