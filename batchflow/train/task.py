@@ -13,8 +13,8 @@ from batchflow.catalogue.files import checksum
 from batchflow.config import Job
 from batchflow.flow.network import Specification
 from batchflow.infer.posterior import TABLE_FILE
-from batchflow.mocks.coverage import noise_figures
 from batchflow.infer.reference import make_reference, save_reference
+from batchflow.mocks.coverage import noise_figures
 from batchflow.mocks.estimate import estimate_noise, explicit_noise
 from batchflow.mocks.flux_table import open_table
 from batchflow.mocks.noise import NoiseModel
