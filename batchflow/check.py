@@ -12,6 +12,7 @@ from batchflow.catalogue.files import check_input, find_files
 from batchflow.catalogue.read import CatalogueReader
 from batchflow.config import CatalogueSettings, Job
 from batchflow.errors import UserError
+from batchflow.prior_settings import NUISANCES
 
 BYTES_PER_VALUE = 4
 LARGEST = 200_000_000
@@ -93,13 +94,53 @@ def _look(entry: CatalogueSettings, job: Job) -> str:
 
 
 def _describe(job: Job, clusters: Mapping[str, str]) -> dict[str, Any]:
+    priors = job.prior.distributions()
+    inferred, averaged = (
+        "; ".join(f"{name} {shape.words}" for name, shape in priors.items() if shape.inferred is wanted)
+        for wanted in (True, False)
+    )
     return {
         "run folder": str(job.output.resolve()),
-        "engine": f"{job.model.engine}, Z = {job.model.metallicity:g}, {job.model.extinction}",
+        "engine": _engine_in_words(job),
         "bands": " ".join(job.model.bands),
+        "inferred": inferred,
+        "marginalised": averaged or "none",
+        "fixed": _fixed_in_words(job) or "none",
         "mocks": f"{job.mocks.rows:,} ({_mock_bytes(job) / 1e9:.2f} GB)",
         "clusters": ", ".join(f"{name} {count}" for name, count in clusters.items()) or "none",
     }
+
+
+def _engine_in_words(job: Job) -> str:
+    if job.model.engine != "cigale":
+        return f"{job.model.engine}, extinction {job.model.extinction}"
+    modules = _cigale(job).get("modules", [])
+    return f"cigale, {job.model.cigale.evaluate}" + (f": {' '.join(modules)}" if modules else "")
+
+
+def _fixed_in_words(job: Job) -> str:
+    """Parameters of the stars and the dust that are neither inferred nor marginalised."""
+    if job.model.engine == "cigale":
+        return "; ".join(
+            f"{module}.{name} {value}"
+            for module, values in _cigale(job).get("values", {}).items()
+            for name, value in values.items()
+            if name.lower() in NUISANCES
+        )
+    values = {name: getattr(job.model, name) for name in NUISANCES if name not in job.model.vary}
+    if values.get("covering") != 0:
+        values["log_u"] = job.model.log_u
+    return "; ".join(f"{name} {value:g}" for name, value in values.items())
+
+
+def _cigale(job: Job) -> dict[str, Any]:
+    """What CIGALE says of itself; nothing where it is missing, which `problems` reports."""
+    from batchflow.physics.engine import open_engine
+
+    try:
+        return open_engine(job.model).describe()
+    except UserError:
+        return {}
 
 
 def _output_problems(job: Job) -> list[str]:
@@ -118,7 +159,7 @@ def _output_problems(job: Job) -> list[str]:
 
 
 def _mock_bytes(job: Job) -> float:
-    return BYTES_PER_VALUE * job.mocks.rows * (len(job.prior.boxes()) + len(job.model.bands))
+    return BYTES_PER_VALUE * job.mocks.rows * (len(job.prior.ranges()) + len(job.model.bands))
 
 
 def _prior_problems(job: Job) -> list[str]:
@@ -128,14 +169,28 @@ def _prior_problems(job: Job) -> list[str]:
         limits = open_engine(job.model).limits
     except UserError as error:
         return [f"[model]: {error}"]
-    boxes = job.prior.boxes()
+    boxes = job.prior.ranges()
     found = [f"prior.{name} is missing: the engine varies it" for name in limits if name not in boxes]
+    found += _marginal_problems(job)
     for name, (least, most) in limits.items():
         low, high = boxes.get(name, (least, most))
         if low < least or high > most:
             reach = f"[{least:.6g}, {most:.6g}]"
             found.append(f"prior.{name} = [{low:g}, {high:g}] goes beyond what the engine has, {reach}")
     return found
+
+
+def _marginal_problems(job: Job) -> list[str]:
+    from batchflow.infer.nuisance import MAX_EVALUATIONS, Nuisances
+
+    averaged = Nuisances(job.prior.marginalised())
+    if (found := averaged.evaluations) <= MAX_EVALUATIONS:
+        return []
+    named = " and ".join(f"prior.{name}" for name in averaged.shapes)
+    return [
+        f"marginalising {named} takes {found} likelihoods a draw; expected {MAX_EVALUATIONS} at most: "
+        "list fewer values in `choice`, or infer one of them (uniform, without marginalise)"
+    ]
 
 
 def _noise_problems(job: Job) -> list[str]:

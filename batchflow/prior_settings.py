@@ -70,6 +70,22 @@ class Distribution(Settings):
         """Whether it is a parameter of the posterior."""
         return not self.marginalise and self.shape not in ("choice", "fixed")
 
+    @property
+    def words(self) -> str:
+        """The shape as a person says it."""
+        value = getattr(self, self.shape)
+        numbers = [f"{number:g}" for number in (value if isinstance(value, tuple) else (value,))]
+        forms = {
+            "uniform": "uniform {} to {}",
+            "normal": "normal {} +- {}",
+            "truncated_normal": "normal {} +- {} from {} to {}",
+            "power_law": "power law of slope {} from {} to {}",
+            "fixed": "{}",
+        }
+        if self.shape == "choice":
+            return " or ".join(numbers)
+        return forms[self.shape].format(*numbers)
+
     def _check(self, shape: str) -> None:
         value = getattr(self, shape)
         spread = {"normal": 1, "truncated_normal": 1}.get(shape)
@@ -133,6 +149,14 @@ class PriorSettings(Settings):
     def boxes(self) -> dict[str, Range]:
         """Lower and upper edge of each inferred parameter, in the order of the columns."""
         return {name: found.box for name, found in self.distributions().items() if found.inferred}
+
+    def ranges(self) -> dict[str, Range]:
+        """Lower and upper edge of each parameter that the mocks draw, inferred or marginalised."""
+        return {name: found.box for name, found in self.distributions().items()}
+
+    def marginalised(self) -> dict[str, Distribution]:
+        """The prior of each parameter that is drawn but is not one of the posterior."""
+        return {name: found for name, found in self.distributions().items() if not found.inferred}
 
     @model_serializer(mode="wrap")
     def _named_alone(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:

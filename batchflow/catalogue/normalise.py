@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from batchflow.catalogue_settings import CatalogueSettings
-from batchflow.physics.foreground import foreground_extinction
+from batchflow.physics.foreground import deredden, foreground_coefficients
 from batchflow.schema import LIMIT_SIGMA, PUBLISHED, Flag, catalogue_schema
 from batchflow.schema import error_column as error_name
 from batchflow.schema import flux_column as flux_name
@@ -123,18 +123,19 @@ def complete(raw: RawCatalogue, entry: CatalogueSettings) -> RawCatalogue:
         raw = replace(raw, distance_error_mpc=np.where(np.isnan(own), entry.distance_error_mpc, own))
     if not entry.foreground_ebv or raw.foreground_ebv is not None:
         return raw
-    factor = {band: 10 ** (0.4 * a) for band, a in _foreground(tuple(raw.flux), entry.foreground_ebv).items()}
+    ebv = entry.foreground_ebv
+    screen = _foreground(tuple(raw.flux))
     return replace(
         raw,
-        flux={band: values * factor[band] for band, values in raw.flux.items()},
-        error={band: values * factor[band] for band, values in raw.error.items()},
-        foreground_ebv=np.full(len(raw.object_id), entry.foreground_ebv),
+        flux={band: deredden(values, screen[band], ebv) for band, values in raw.flux.items()},
+        error={band: deredden(values, screen[band], ebv) for band, values in raw.error.items()},
+        foreground_ebv=np.full(len(raw.object_id), ebv),
     )
 
 
 @lru_cache(maxsize=64)
-def _foreground(bands: tuple[str, ...], ebv: float) -> Mapping[str, float]:
-    return foreground_extinction(bands, ebv)
+def _foreground(bands: tuple[str, ...]) -> Mapping[str, float]:
+    return foreground_coefficients(bands)
 
 
 def normalise(

@@ -34,6 +34,10 @@ class Clusters:
     """What each cluster's random numbers are keyed by."""
     surveys: Sequence[str]
     """Survey of each cluster, for its noise; one that the model does not know is taken at its errors."""
+    galaxies: Sequence[str] = ()
+    """Galaxy of each cluster, for distances with errors: those of one galaxy are equally far."""
+    distance_error_mpc: Floats | None = None
+    """1-sigma error of the distance [Mpc]; NaN or 0 where none is known, None where none is for any."""
 
     @property
     def measured(self) -> Mask:
@@ -58,7 +62,7 @@ class Clusters:
     def log_mass_shift(self) -> Floats:
         """log10 of (distance / 10 pc)^2: from the mass seen at 10 pc to the mass, (n_clusters,)."""
         with np.errstate(invalid="ignore", divide="ignore"):
-            return 2 * np.log10(self.distance_mpc / PARSECS_10_IN_MPC)
+            return log_mass_shift(self.distance_mpc)
 
     def rows(self, index: NDArray[Any]) -> Clusters:
         """Some of the clusters."""
@@ -69,7 +73,14 @@ class Clusters:
             self.distance_mpc[index],
             [self.keys[i] for i in index],
             [self.surveys[i] for i in index],
+            [self.galaxies[i] for i in index] if self.galaxies else (),
+            None if self.distance_error_mpc is None else self.distance_error_mpc[index],
         )
+
+
+def log_mass_shift(distance_mpc: Floats) -> Floats:
+    """log10 of (distance / 10 pc)^2: from the mass seen at 10 pc to the mass, of the distances' shape."""
+    return np.asarray(2 * np.log10(distance_mpc / PARSECS_10_IN_MPC))
 
 
 def from_catalogue(table: pa.Table, bands: Sequence[str]) -> Clusters:
@@ -98,10 +109,18 @@ def from_catalogue(table: pa.Table, bands: Sequence[str]) -> Clusters:
         np.asarray(table["distance_mpc"].to_numpy(), dtype=np.float64),
         keys,
         _list(table, "survey"),
+        _list(table, "galaxy"),
+        np.asarray(table["distance_error_mpc"].to_numpy(), dtype=np.float64),
     )
 
 
-def from_arrays(fluxes: ArrayLike, errors: ArrayLike, distance_mpc: ArrayLike, n_bands: int) -> Clusters:
+def from_arrays(
+    fluxes: ArrayLike,
+    errors: ArrayLike,
+    distance_mpc: ArrayLike,
+    n_bands: int,
+    distance_error_mpc: ArrayLike | None = None,
+) -> Clusters:
     """Clusters of a caller's own arrays.
 
     Parameters
@@ -112,16 +131,18 @@ def from_arrays(fluxes: ArrayLike, errors: ArrayLike, distance_mpc: ArrayLike, n
         Distances [Mpc].
     n_bands : int
         Bands of the model.
+    distance_error_mpc : array_like, shape () or (n_clusters,), optional
+        1-sigma errors of the distances [Mpc]; NaN or 0 where none is known.
 
     Returns
     -------
     Clusters
-        Without upper limits, of no known survey.
+        Without upper limits, of no known survey; those of one distance and error are of one galaxy.
 
     Raises
     ------
     UserError
-        When the shapes do not fit the model.
+        When the shapes do not fit the model, or an error of a distance is negative.
     """
     flux, error = (np.atleast_2d(np.asarray(values, dtype=np.float64)) for values in (fluxes, errors))
     if flux.shape != error.shape or flux.ndim != 2 or flux.shape[1] != n_bands:
@@ -129,11 +150,20 @@ def from_arrays(fluxes: ArrayLike, errors: ArrayLike, distance_mpc: ArrayLike, n
             f"fluxes have shape {flux.shape} and errors {error.shape}; expected (n_clusters, {n_bands})"
         )
     n = len(flux)
+    distance = _column("distance_mpc", distance_mpc, n)
+    spread = _column("distance_error_mpc", np.nan if distance_error_mpc is None else distance_error_mpc, n)
+    if (wrong := spread[(spread < 0) | np.isinf(spread)]).size:
+        raise UserError(f"distance_error_mpc = {wrong[0]:g}; expected 0 or more, NaN where it is not known")
+    galaxies = [f"{far!r} {sigma!r}" for far, sigma in zip(distance.tolist(), spread.tolist(), strict=True)]
+    limit = np.zeros(flux.shape, bool)
+    return Clusters(flux, error, limit, distance, [str(i) for i in range(n)], [""] * n, galaxies, spread)
+
+
+def _column(name: str, values: ArrayLike, n: int) -> Floats:
     try:
-        distance = np.broadcast_to(np.asarray(distance_mpc, dtype=np.float64), (n,)).copy()
+        return np.broadcast_to(np.asarray(values, dtype=np.float64), (n,)).copy()
     except ValueError:
-        raise UserError(f"distance_mpc has shape {np.shape(distance_mpc)}; expected () or ({n},)") from None
-    return Clusters(flux, error, np.zeros(flux.shape, bool), distance, [str(i) for i in range(n)], [""] * n)
+        raise UserError(f"{name} has shape {np.shape(values)}; expected () or ({n},)") from None
 
 
 def _list(table: pa.Table, name: str) -> list[str]:

@@ -14,8 +14,10 @@ from torch import Tensor
 from batchflow.flow.checkpoint import PosteriorNetwork
 from batchflow.flow.features import Observations, noise_terms
 from batchflow.infer.clusters import Clusters
+from batchflow.infer.distance import mass_shifts
 from batchflow.infer.importance import inside, uncertified, weigh
-from batchflow.infer.likelihood import Photometry, TorchFluxTable, chi_square, log_likelihood
+from batchflow.infer.likelihood import Photometry
+from batchflow.infer.marginal import Chance, ExactModel, compare
 from batchflow.keys import generator
 from batchflow.mocks.prior import log_prior, log_prior_density
 from batchflow.prior_settings import PriorSettings
@@ -23,14 +25,16 @@ from batchflow.prior_settings import PriorSettings
 Floats = NDArray[np.float64]
 ROWS_IN_CHUNK = 65_536
 """Draws worked on at once: the network's layers for them fit the cache hierarchy and any memory."""
+ROWS_A_DRAW = 64
+"""Rows that each of them may occupy where nuisances are marginalised; chunks are smaller where it is more."""
 
 
 @dataclass(frozen=True)
 class Proposal:
-    """What draws are made with: the network, the exact model and the prior's box."""
+    """What draws are made with: the network, the exact model and the prior."""
 
     network: PosteriorNetwork
-    table: TorchFluxTable
+    model: ExactModel
     prior: PriorSettings
 
     @property
@@ -67,6 +71,9 @@ class Draws(NamedTuple):
     """Of each draw, (n_clusters, n_draws)."""
     pvalue: Floats
     """Posterior predictive p-value of chi2, (n_clusters,)."""
+    nuisances: dict[str, Floats]
+    """A value of each marginalised parameter for each draw, from its posterior given the draw: what
+    `chi2` and the surviving mass are at; (n_clusters, n_draws)."""
 
     @property
     def weights(self) -> Floats:
@@ -92,11 +99,11 @@ def draw_posteriors(proposal: Proposal, clusters: Clusters, options: Options) ->
         Rows in the clusters' order; each depends on its own key alone, not on its neighbours.
     """
     index = np.flatnonzero(clusters.usable)
-    size = max(1, ROWS_IN_CHUNK // options.draws)
+    size = max(1, ROWS_IN_CHUNK // (options.draws * -(-proposal.model.rows_a_draw // ROWS_A_DRAW)))
     chunks = [index[start : start + size] for start in range(0, len(index), size)]
     with torch.inference_mode():
         found = [_draw_chunk(proposal, clusters.rows(chunk), options) for chunk in chunks]
-    return _assemble(found, index, len(clusters.keys), options, proposal.parameters)
+    return _assemble(found, index, len(clusters.keys), options, proposal)
 
 
 def _draw_chunk(proposal: Proposal, clusters: Clusters, options: Options) -> Draws:
@@ -106,39 +113,44 @@ def _draw_chunk(proposal: Proposal, clusters: Clusters, options: Options) -> Dra
     theta, log_q = network.sample(seen, survey, base)
     values = {name: theta[..., i] for i, name in enumerate(proposal.parameters)}
     photometry = Photometry(seen, noise_terms(network.noise_on(network.device), seen, survey))
-    log_model = _log_model(proposal.table, values)
-    shift = torch.as_tensor(clusters.log_mass_shift, dtype=theta.dtype, device=theta.device)
-    values["log_mass"] = values["log_mass"] + shift[:, None]
-    chi2 = chi_square(photometry, log_model)
+    keys, averaged = [(options.seed, key) for key in clusters.keys], proposal.model.nuisances
+    chance = Chance.of(averaged, options.draws, keys) if averaged else None
+    exact = compare(proposal.model, photometry, values, chance)
+    shift = mass_shifts(clusters, options.draws, options.seed)
+    values["log_mass"] = values["log_mass"] + torch.as_tensor(shift, dtype=theta.dtype, device=theta.device)
     if options.certify:
-        density = log_likelihood(photometry, log_model) + _log_prior(proposal, values)
+        density = exact.log_likelihood + _log_prior(proposal, values)
         weighted = weigh(density, log_q)
     else:
-        # The flow keeps every other parameter inside its box; mass it knows only relative to the brightness.
-        within = inside(values["log_mass"], *network.boxes["log_mass"])
-        density = log_q + within
-        weighted = uncertified(within)
+        # The flow learned under the prior of every parameter but the mass, which it knows only relative
+        # to the brightness, under a flat prior.
+        mass_prior = _log_prior(proposal, {"log_mass": values["log_mass"]})
+        density = log_q + mass_prior
+        weighted = uncertified(mass_prior)
     return Draws(
         values={name: _numpy(value) for name, value in values.items()},
         log_weights=_numpy(weighted.log_weights),
         log_density=_numpy(density),
         efficiency=_numpy(weighted.efficiency),
         log_evidence=_numpy(weighted.log_evidence),
-        chi2=_numpy(chi2),
-        pvalue=_predictive_pvalue(chi2, weighted.log_weights, photometry.detected.sum(1)),
+        chi2=_numpy(exact.chi2),
+        nuisances={name: _numpy(value) for name, value in exact.nuisances.items()},
+        pvalue=_predictive_pvalue(exact.chi2, weighted.log_weights, photometry.detected.sum(1)),
     )
 
 
 def _log_prior(proposal: Proposal, values: dict[str, Tensor]) -> Tensor:
     """Natural logarithm of the prior's density at each draw, (n_clusters, n_draws)."""
-    mass = values["log_mass"]
+    mass, boxes = values["log_mass"], proposal.network.boxes
     shapes = proposal.prior.distributions()
-    flat = all(shapes[name].shape == "uniform" for name in values)
-    if flat:
-        boxes = proposal.network.boxes
-        return inside(mass, *boxes["log_mass"]) + log_prior_density(boxes)
-    found = log_prior(proposal.prior, {name: _numpy(value) for name, value in values.items()})
-    return torch.as_tensor(found, dtype=mass.dtype, device=mass.device)
+    if all(shapes[name].shape == "uniform" for name in values):
+        return inside(mass, *boxes["log_mass"]) + log_prior_density({name: boxes[name] for name in values})
+    # The flow keeps every parameter but the mass in its box, to single precision.
+    kept = {
+        name: _numpy(value) if name == "log_mass" else _numpy(value).clip(*boxes[name])
+        for name, value in values.items()
+    }
+    return torch.as_tensor(log_prior(proposal.prior, kept), dtype=mass.dtype, device=mass.device)
 
 
 def observations(clusters: Clusters, network: PosteriorNetwork) -> tuple[Observations, Tensor]:
@@ -171,13 +183,6 @@ def _base(clusters: Clusters, options: Options, n_parameters: int) -> Tensor:
     return torch.from_numpy(np.stack(keyed))
 
 
-def _log_model(table: TorchFluxTable, values: dict[str, Tensor]) -> Tensor:
-    """Ln flux densities [mJy] as observed, for masses as seen at 10 pc; (n_clusters, n_draws, n_bands)."""
-    flat = {name: values[name].reshape(-1) for name in table.parameters}
-    per_mass = table(flat).reshape(*values["log_mass"].shape, -1)
-    return per_mass + values["log_mass"][..., None] * np.log(10.0)
-
-
 def _predictive_pvalue(chi2: Tensor, log_weights: Tensor, n_bands: Tensor) -> Floats:
     """Probability that replicated data fit worse than the observed (Gelman, Meng & Stern 1996).
 
@@ -191,9 +196,10 @@ def _predictive_pvalue(chi2: Tensor, log_weights: Tensor, n_bands: Tensor) -> Fl
 
 
 def _assemble(
-    chunks: list[Draws], index: NDArray[np.int64], n: int, options: Options, parameters: tuple[str, ...]
+    chunks: list[Draws], index: NDArray[np.int64], n: int, options: Options, proposal: Proposal
 ) -> Draws:
     """Put the inferred clusters back among those that could not be inferred."""
+    parameters, averaged = proposal.parameters, proposal.model.nuisances.shapes
 
     def spread(parts: list[Floats], *shape: int) -> Floats:
         whole = np.full((n, *shape), np.nan)
@@ -210,6 +216,7 @@ def _assemble(
         log_evidence=spread([chunk.log_evidence for chunk in chunks]),
         chi2=spread([chunk.chi2 for chunk in chunks], wide),
         pvalue=spread([chunk.pvalue for chunk in chunks]),
+        nuisances={name: spread([chunk.nuisances[name] for chunk in chunks], wide) for name in averaged},
     )
 
 

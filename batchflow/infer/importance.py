@@ -46,20 +46,20 @@ def weigh(log_target: Tensor, log_proposal: Tensor) -> Weighted:
     return Weighted(log_weights, torch.where(lost, nan, efficiency), torch.where(lost, nan, evidence))
 
 
-def uncertified(within: Tensor) -> Weighted:
-    """Equal weights of the draws inside the prior, when nothing is certified.
+def uncertified(log_prior: Tensor) -> Weighted:
+    """Weights of the prior that the flow was not trained under, when nothing is certified.
 
     Parameters
     ----------
-    within : Tensor, shape (n_clusters, n_draws)
-        0 inside the prior, -inf outside.
+    log_prior : Tensor, shape (n_clusters, n_draws)
+        ln density of the prior on the mass; constant inside a flat one, -inf outside.
 
     Returns
     -------
     Weighted
         Efficiency and evidence are NaN: nobody looked.
     """
-    found = weigh(within, torch.zeros_like(within))
+    found = weigh(log_prior, torch.zeros_like(log_prior))
     unknown = torch.full_like(found.efficiency, torch.nan)
     return Weighted(found.log_weights, unknown, unknown)
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from batchflow.flow.features import Observations
 from batchflow.mocks.noise import NoiseTerms
 from batchflow.physics.grid import LOG_AXES
 from batchflow.physics.table import FluxTable
+
+Floats = NDArray[np.float64]
+NOTHING: Mapping[str, float] = MappingProxyType({})
 
 
 class Photometry(NamedTuple):
@@ -50,15 +56,37 @@ class TorchFluxTable:
     """Natural logarithm of the flux density [mJy at 10 pc, 1 Msun formed], (n_nodes, n_bands)."""
 
     @classmethod
-    def from_table(cls, table: FluxTable, device: torch.device) -> TorchFluxTable:
-        """Move a table to a device, in single precision."""
-        axes = zip(table.parameters, table.nodes, strict=True)
-        nodes = tuple(
-            torch.as_tensor(np.log(axis) if name in LOG_AXES else axis, dtype=torch.float32, device=device)
-            for name, axis in axes
-        )
-        values = torch.as_tensor(table.log_flux * math.log(10.0), dtype=torch.float32, device=device)
-        return cls(table.parameters, nodes, values.reshape(-1, values.shape[-1]).contiguous())
+    def from_table(
+        cls,
+        table: FluxTable,
+        device: torch.device,
+        last: Sequence[str] = (),
+        at: Mapping[str, float] = NOTHING,
+    ) -> TorchFluxTable:
+        """Move a table to a device, in single precision.
+
+        Parameters
+        ----------
+        table : FluxTable
+            The table.
+        device : torch.device
+            Where to.
+        last : sequence of str
+            Parameters to be the last axes: those that `local` leaves.
+        at : mapping of str to float
+            Values of parameters whose axes are interpolated away.
+        """
+        axes = {
+            name: _coordinate(name, axis) for name, axis in zip(table.parameters, table.nodes, strict=True)
+        }
+        values = table.log_flux * math.log(10.0)
+        for name, value in at.items():
+            values = _along(values, list(axes).index(name), axes.pop(name), float(_coordinate(name, value)))
+        order = (*(name for name in axes if name not in last), *last)
+        values = values.transpose(*(list(axes).index(name) for name in order), -1)
+        nodes = tuple(torch.as_tensor(axes[name], dtype=torch.float32, device=device) for name in order)
+        tensor = torch.as_tensor(np.ascontiguousarray(values), dtype=torch.float32, device=device)
+        return cls(order, nodes, tensor.reshape(-1, values.shape[-1]))
 
     def __call__(self, values: dict[str, Tensor]) -> Tensor:
         """Interpolate.
@@ -73,24 +101,55 @@ class TorchFluxTable:
         Tensor, shape (n, n_bands)
             Natural logarithm of the flux density [mJy at 10 pc, 1 Msun formed].
         """
-        columns = [values[name].log() if name in LOG_AXES else values[name] for name in self.parameters]
-        places = [_place(axis, column) for axis, column in zip(self.nodes, columns, strict=True)]
-        total: Tensor | None = None
-        for corner in product((0, 1), repeat=len(places)):
-            index, weight = self._corner(places, corner)
-            term = weight[:, None] * self.log_flux[index]
-            total = term if total is None else total.add_(term)
-        if total is None:
-            raise ValueError("a flux table needs at least one axis")
-        return total
+        return _interpolate(self.nodes, self._columns(self.parameters, values), self.log_flux)
 
-    def _corner(self, places: list[tuple[Tensor, Tensor]], corner: tuple[int, ...]) -> tuple[Tensor, Tensor]:
-        """Flat index and weight of one corner of each cell."""
-        index, weight = torch.zeros_like(places[0][0]), torch.ones_like(places[0][1])
-        for (low, fraction), side, axis in zip(places, corner, self.nodes, strict=True):
-            index = index * len(axis) + low + side
-            weight = weight * (fraction if side else 1 - fraction)
-        return index, weight
+    def local(self, values: dict[str, Tensor], kept: int) -> LocalTable:
+        """Interpolate along all axes but the last ones: a small table for each row.
+
+        Parameters
+        ----------
+        values : dict of str to Tensor, shape (n,)
+            The other parameters, inside the table.
+        kept : int
+            Number of axes to keep.
+
+        Returns
+        -------
+        LocalTable
+            Of n rows.
+        """
+        outer = len(self.parameters) - kept
+        columns = self._columns(self.parameters[:outer], values)
+        inner = math.prod(len(axis) for axis in self.nodes[outer:])
+        found = _interpolate(self.nodes[:outer], columns, self.log_flux.reshape(-1, inner * self.n_bands))
+        return LocalTable(self.parameters[outer:], self.nodes[outer:], found.reshape(-1, self.n_bands))
+
+    @property
+    def n_bands(self) -> int:
+        """Number of bands."""
+        return self.log_flux.shape[-1]
+
+    @staticmethod
+    def _columns(names: Sequence[str], values: dict[str, Tensor]) -> list[Tensor]:
+        return [values[name].log() if name in LOG_AXES else values[name] for name in names]
+
+
+class LocalTable(NamedTuple):
+    """What is left of a table when most parameters are given, row by row."""
+
+    parameters: tuple[str, ...]
+    nodes: tuple[Tensor, ...]
+    log_flux: Tensor
+    """Rows of `TorchFluxTable.log_flux` for every row, (n * n_nodes, n_bands)."""
+
+    def __call__(self, values: dict[str, Tensor]) -> Tensor:
+        """Interpolate, each row in its own table; arguments and result as of `TorchFluxTable`."""
+        if not self.parameters:
+            return self.log_flux
+        columns = TorchFluxTable._columns(self.parameters, values)
+        inner = math.prod(len(axis) for axis in self.nodes)
+        start = torch.arange(len(columns[0]), device=self.log_flux.device) * inner
+        return _interpolate(self.nodes, columns, self.log_flux, start)
 
 
 def log_likelihood(photometry: Photometry, log_model: Tensor) -> Tensor:
@@ -130,6 +189,57 @@ def _residual(photometry: Photometry, log_model: Tensor) -> tuple[Tensor, Tensor
     terms = NoiseTerms(*(term[:, None] for term in photometry.terms))
     flux = torch.where(photometry.seen.measured, photometry.seen.flux, 0.0)
     return flux[:, None] - model, terms.variance(model)
+
+
+def _interpolate(
+    nodes: Sequence[Tensor], columns: Sequence[Tensor], values: Tensor, start: Tensor | int = 0
+) -> Tensor:
+    """Multilinear interpolation in a flattened table, (n, n_values).
+
+    Parameters
+    ----------
+    nodes : sequence of Tensor
+        Of each axis.
+    columns : sequence of Tensor, shape (n,)
+        Coordinates along each.
+    values : Tensor, shape (n_nodes, n_values)
+        The table.
+    start : Tensor of int, shape (n,), or 0
+        Row of `values` at which each element's table starts.
+    """
+    places = [_place(axis, column) for axis, column in zip(nodes, columns, strict=True)]
+    total: Tensor | None = None
+    for corner in product((0, 1), repeat=len(places)):
+        index, weight = _corner(nodes, places, corner)
+        term = weight[:, None] * values[index + start]
+        total = term if total is None else total.add_(term)
+    if total is None:
+        raise ValueError("a flux table needs at least one axis")
+    return total
+
+
+def _corner(
+    nodes: Sequence[Tensor], places: list[tuple[Tensor, Tensor]], corner: tuple[int, ...]
+) -> tuple[Tensor, Tensor]:
+    """Flat index and weight of one corner of each cell."""
+    index, weight = torch.zeros_like(places[0][0]), torch.ones_like(places[0][1])
+    for (low, fraction), side, axis in zip(places, corner, nodes, strict=True):
+        index = index * len(axis) + low + side
+        weight = weight * (fraction if side else 1 - fraction)
+    return index, weight
+
+
+def _coordinate(name: str, values: ArrayLike) -> Floats:
+    """What log flux is linear in along an axis."""
+    found = np.asarray(values, dtype=np.float64)
+    return np.log(found) if name in LOG_AXES else found
+
+
+def _along(values: Floats, place: int, axis: Floats, at: float) -> Floats:
+    """Interpolate an axis away."""
+    low = int(np.clip(np.searchsorted(axis, at, side="right") - 1, 0, len(axis) - 2))
+    step = (at - axis[low]) / (axis[low + 1] - axis[low])
+    return np.asarray((1 - step) * values.take(low, place) + step * values.take(low + 1, place))
 
 
 def _place(axis: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,8 @@ from batchflow.errors import UserError
 from batchflow.flow.checkpoint import PosteriorNetwork, load_model
 from batchflow.infer.clusters import Clusters, from_arrays
 from batchflow.infer.draw import Draws, Options, Proposal, draw_posteriors
-from batchflow.infer.likelihood import TorchFluxTable
+from batchflow.infer.marginal import ExactModel
+from batchflow.infer.nuisance import Nuisances
 from batchflow.infer.support import outside_training
 from batchflow.infer.table import posterior_flags, posterior_table, summary_columns
 from batchflow.physics.table import FluxTable
@@ -58,18 +59,20 @@ class Model:
         """The prior that the model was trained for."""
         return PriorSettings.model_validate(self.network.description["prior_settings"])
 
-    @property
+    @cached_property
     def proposal(self) -> Proposal:
         """What draws are made with."""
-        table = TorchFluxTable.from_table(self.table, self.network.device)
-        return Proposal(self.network, table, self.prior)
+        prior = self.prior
+        model = ExactModel.of(self.table, Nuisances(prior.marginalised()), self.network.device)
+        return Proposal(self.network, model, prior)
 
-    def posterior(
+    def posterior(  # noqa: PLR0913 - keywords that a caller at a prompt reads
         self,
         fluxes: ArrayLike,
         errors: ArrayLike,
         *,
         distance_mpc: ArrayLike,
+        distance_error_mpc: ArrayLike | None = None,
         draws: int = 1000,
         certify: bool = True,
         seed: int = 0,
@@ -82,6 +85,9 @@ class Model:
             Flux densities and 1-sigma errors [mJy]; NaN where not measured.
         distance_mpc : array_like, shape () or (n_clusters,)
             Distances [Mpc].
+        distance_error_mpc : array_like, shape () or (n_clusters,), optional
+            1-sigma errors of the distances [Mpc], NaN or 0 where none is known; they widen `log_mass`.
+            Clusters of one distance and error are taken to be of one galaxy, equally far in each draw.
         draws : int
             Draws a cluster.
         certify : bool
@@ -97,11 +103,11 @@ class Model:
         Raises
         ------
         UserError
-            When the shapes do not fit the model.
+            When the shapes do not fit the model, or an error of a distance is negative.
         """
         if draws < 1:
             raise UserError(f"draws = {draws}; expected 1 or more")
-        clusters = from_arrays(fluxes, errors, distance_mpc, len(self.bands))
+        clusters = from_arrays(fluxes, errors, distance_mpc, len(self.bands), distance_error_mpc)
         found = draw_posteriors(self.proposal, clusters, Options(draws, certify, seed))
         table = self.summarise(_catalogue(clusters), clusters, found)
         return Posterior(found.values, found.log_weights, table)
@@ -183,6 +189,7 @@ def _catalogue(clusters: Clusters) -> pa.Table:
         "survey": list(clusters.surveys),
         "object_id": list(clusters.keys),
         "distance_mpc": clusters.distance_mpc,
+        "distance_error_mpc": clusters.distance_error_mpc,
         "class_": np.zeros(n, np.int16),
         "flags": np.zeros(n, np.int32),
     }

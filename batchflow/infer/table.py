@@ -123,7 +123,8 @@ def _best_draw(draws: Draws) -> NDArray[np.int64]:
 def _current_mass(draws: Draws, table: FluxTable) -> dict[str, Floats]:
     surviving = np.full(draws.log_weights.shape, np.nan)
     inferred = np.isfinite(draws.values["log_age"])
-    columns = {name: draws.values[name][inferred] for name in table.surviving_parameters}
+    known = draws.values | draws.nuisances
+    columns = {name: known[name][inferred] for name in table.surviving_parameters}
     surviving[inferred] = np.log10(table.surviving(**columns))
     quantiles = weighted_quantiles(draws.values["log_mass"] + surviving, draws.weights, [0.16, 0.5, 0.84])
     names = ("q16", "q50", "q84")

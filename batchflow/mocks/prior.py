@@ -71,15 +71,17 @@ def quantile(distribution: Distribution, probability: Floats) -> Floats:
     ----------
     distribution : Distribution
         Neither `choice` nor `fixed`.
-    probability : ndarray, shape (n,)
+    probability : ndarray, any shape
         Between 0 and 1.
 
     Returns
     -------
-    ndarray, shape (n,)
+    ndarray, of the shape of `probability`
         Values, in the parameter's unit.
     """
     low, high = distribution.box
+    if distribution.uniform is not None:
+        return low + probability * (high - low)
     if (slope := _log_slope(distribution)) is not None:
         if abs(slope * (high - low)) < 1e-8:
             return low + probability * (high - low)

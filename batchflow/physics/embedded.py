@@ -13,9 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 from batchflow.errors import UserError
 from batchflow.physics.bands import Band, load_band
 from batchflow.physics.dust import open_curve
+from batchflow.physics.nodes import covering_nodes, rv_nodes
 from batchflow.physics.photometry import flux_per_luminosity
 from batchflow.physics.synthesis import Synthesis
-from batchflow.physics.table import FluxTable
+from batchflow.physics.table import Flagging, FluxTable
 
 Floats = NDArray[np.float64]
 Ranges = Mapping[str, tuple[float, float]]
@@ -24,10 +25,6 @@ EBV_NODES = np.linspace(0.0, 2.0, 101)
 """Nodes of E(B-V) [mag]; so dense that linear interpolation errs by less than 1e-4 mag."""
 FEWER_EBV_NODES = np.linspace(0.0, 2.0, 41)
 """The same where other parameters vary too; it errs by less than 1e-3 mag."""
-RV_STEP = 0.1
-"""Distance of the nodes of R(V) at most, as a fraction of it: laws bend most where R(V) is small."""
-COVERING_NODES = (np.geomspace(1.0, 11.0, 17) - 1.0) / 10.0
-"""Nodes of the covering fraction, denser where the first light of the gas counts most."""
 OPTIONS = ("metallicity", "rv", "covering")
 """Parameters that may vary beside age and E(B-V), in the order of the table's axes."""
 
@@ -44,7 +41,7 @@ class Gas(NamedTuple):
 NO_GAS = Gas()
 
 
-class EmbeddedEngine:
+class EmbeddedEngine(Flagging):
     """Fluxes of a simple stellar population behind a dust screen, from the shipped library.
 
     Parameters
@@ -82,8 +79,10 @@ class EmbeddedEngine:
         shapes = tuple(load_band(band) if isinstance(band, str) else band for band in bands)
         gaseous = gas.covering > 0 or "covering" in self._vary
         self._synthesis = Synthesis(shapes, extinction, gas.log_u if gaseous else None)
-        self._nodes = {name: self._nodes_of(name) for name in OPTIONS}
         self._log_u = gas.log_u
+        self._nodes: dict[str, Floats] = {}
+        for name in OPTIONS:
+            self._nodes[name] = self._nodes_of(name)
         self._check()
 
     @property
@@ -112,7 +111,7 @@ class EmbeddedEngine:
         Returns
         -------
         ndarray, shape (n, n_bands)
-            Flux densities [mJy] at 10 pc for 1 Msun formed.
+            Flux densities [mJy] at 10 pc for 1 Msun formed; NaN where a parameter is NaN.
 
         Raises
         ------
@@ -237,13 +236,18 @@ class EmbeddedEngine:
         """Nodes of an option: its range's edges and what lies between, or its one value."""
         if name not in self._vary:
             return np.array([self._settings[name]])
-        low, high = self._vary[name]
+        limits = self._vary[name]
         if name == "rv":
-            nodes = np.geomspace(low, high, int(np.ceil(np.log(high / low) / RV_STEP)) + 1)
-            return np.concatenate([[low], nodes[1:-1], [high]])
-        known = self._synthesis.library.metallicities if name == "metallicity" else COVERING_NODES
-        between = known[(known > low) & (known < high)]
-        return np.concatenate([[low], between, [high]])
+            return rv_nodes(self._synthesis, self._places, limits)
+        if name == "covering":
+            return covering_nodes(self._synthesis, self._places, float(self._nodes["rv"][0]), limits)
+        known = self._synthesis.library.metallicities
+        return np.concatenate([limits[:1], known[(known > limits[0]) & (known < limits[1])], limits[1:]])
+
+    @property
+    def _places(self) -> NDArray[np.intp]:
+        """Metallicities of the library that are used, by their place in it."""
+        return np.flatnonzero(self._shares(self._nodes["metallicity"]).any(axis=0))
 
     def _check(self) -> None:
         known = self._synthesis.library.metallicities

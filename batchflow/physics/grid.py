@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from batchflow.errors import UserError
+from batchflow.errors import UserError, nearest
 
 Floats = NDArray[np.float64]
 LOG_AXES = frozenset({"metallicity"})
@@ -108,29 +108,45 @@ class Grid:
         np.exp(found, out=found)
 
 
-def inside(name: str, values: Floats, axis: Floats) -> Floats:
-    """Refuse values outside the nodes; NaN passes.
+def checked_columns(
+    values: Mapping[str, ArrayLike], limits: Mapping[str, tuple[float, float]]
+) -> dict[str, Floats]:
+    """Parameters as columns of one length, within their limits; NaN passes.
 
     Parameters
     ----------
-    name : str
-        The parameter, for the message.
-    values : ndarray
-        In the parameter's unit.
-    axis : ndarray
-        Its nodes.
+    values : mapping of str to float or array, shape (n,)
+        Every parameter, in its unit; scalars are broadcast.
+    limits : mapping of str to (lowest, highest)
+        What is expected, in order.
 
     Returns
     -------
-    ndarray
-        The values, rounding at the limits undone.
+    dict of str to ndarray, shape (n,)
+        In the order of the limits; rounding at the limits undone.
 
     Raises
     ------
     UserError
-        Naming a value that lies outside, how many do, and the limits.
+        When a parameter is unknown, missing, of the wrong shape or outside its limits.
     """
-    low, high = axis[0], axis[-1]
+    for name in values:
+        if name not in limits:
+            raise UserError(f"unknown parameter {name!r}; {nearest(name, limits)}")
+    if missing := [name for name in limits if name not in values]:
+        raise UserError(f"missing parameter {', '.join(missing)}; expected {', '.join(limits)}")
+    arrays = {name: np.atleast_1d(np.asarray(values[name], dtype=np.float64)) for name in limits}
+    try:
+        (size,) = np.broadcast_shapes(*(array.shape for array in arrays.values()))
+    except ValueError:
+        shapes = {name: np.shape(values[name]) for name in limits}
+        raise UserError(f"parameters have shapes {shapes}; expected scalars or one length") from None
+    return {name: np.broadcast_to(_inside(name, array, limits[name]), size) for name, array in arrays.items()}
+
+
+def _inside(name: str, values: Floats, limits: tuple[float, float]) -> Floats:
+    """Refuse values outside the limits; NaN passes."""
+    low, high = limits
     outside = (values < low - ROUNDING) | (values > high + ROUNDING)
     if outside.any():
         count = f"{int(outside.sum())} of {values.size} values"

@@ -123,7 +123,9 @@ class ShardSet:
         return joined(parts)
 
 
-def open_shards(paths: Sequence[Path], bands: Sequence[str], held_out: float) -> ShardSet:
+def open_shards(
+    paths: Sequence[Path], bands: Sequence[str], held_out: float, parameters: Sequence[str] | None = None
+) -> ShardSet:
     """Look at the footers of mock shards.
 
     Parameters
@@ -134,6 +136,8 @@ def open_shards(paths: Sequence[Path], bands: Sequence[str], held_out: float) ->
         Bands to read.
     held_out : float
         Share of each shard's rows to keep from training.
+    parameters : sequence of str, optional
+        Parameters to read, those that are inferred; default all that the shards have.
 
     Returns
     -------
@@ -149,7 +153,8 @@ def open_shards(paths: Sequence[Path], bands: Sequence[str], held_out: float) ->
         raise UserError("no mock shards to train on; make them first: batchflow mocks JOB")
     schemas = [_footer(path) for path in paths]
     names = schemas[0][0]
-    parameters = tuple(name for name in names if not name.startswith("flux_"))
+    known = tuple(name for name in names if not name.startswith("flux_"))
+    parameters = known if parameters is None else tuple(parameters)
     wanted = [*parameters, *map(flux_column, bands)]
     for path, (found, _) in zip(paths, schemas, strict=True):
         if missing := [name for name in (*wanted, "log_mass") if name not in found]:

@@ -42,11 +42,6 @@ def train_stage(session: Session) -> StageReport:
     report = StageReport("train", 1)
     if plan.complete:
         return report
-    if drawn := [name for name, shape in job.prior.distributions().items() if not shape.inferred]:
-        raise UserError(
-            f"prior.{drawn[0]} is drawn but not inferred: mocks can be made so, but training cannot "
-            "marginalise yet; give it a continuous shape without marginalise, or fix it in [model]"
-        )
     shards = plan_mocks(job, run)
     if not shards.complete:
         raise UserError(f"{len(shards.left)} mock shards are missing; run `batchflow mocks` first")

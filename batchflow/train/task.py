@@ -83,7 +83,8 @@ def make_training(job: Job, inputs: dict[str, list[str]], settings: dict[str, An
     """
     bands = job.model.bands
     specification = Specification(bands, job.prior.boxes(), job.flow, make_noise(job, inputs["catalogue"]))
-    shards = open_shards([Path(path) for path in inputs["shards"]], bands, job.train.held_out)
+    paths = [Path(path) for path in inputs["shards"]]
+    shards = open_shards(paths, bands, job.train.held_out, specification.parameters)
     description = {
         "settings": flatten(settings),
         "prior_settings": job.prior.model_dump(mode="json"),

@@ -15,7 +15,9 @@ from batchflow.flow.checkpoint import PosteriorNetwork
 from batchflow.infer.clusters import PARSECS_10_IN_MPC, Clusters
 from batchflow.infer.draw import Options, draw_posteriors
 from batchflow.infer.posterior import cached_model
-from batchflow.keys import key
+from batchflow.keys import generator, key
+from batchflow.mocks.prior import log_density
+from batchflow.prior_settings import Distribution
 from batchflow.shards import write_table
 from batchflow.train.data import Mocks, open_shards
 from batchflow.train.simulate import Simulation, simulate
@@ -27,6 +29,7 @@ below the top of the training range: there the range, in TRUE brightness, cuts n
 ranks must be uniform. The choice is made on the noisy data alone, which calibration allows."""
 
 Floats = NDArray[np.float64]
+Mask = NDArray[np.bool_]
 
 
 def recover_held_out(output: str, shards: list[str], settings: dict[str, Any], footer: dict[str, Any]) -> int:
@@ -51,10 +54,13 @@ def recover_held_out(output: str, shards: list[str], settings: dict[str, Any], f
     """
     model, proposal = cached_model(settings["model"], settings["weights"])
     network = model.network
-    mocks = open_shards([Path(path) for path in shards], network.bands, settings["held_out"])
-    # About a third pass the cuts on brightness and on the prior's mass range.
-    rows = mocks.read_held_out(8 * settings["mocks"])
-    clusters, truth = observe(rows, network, settings)
+    mocks = open_shards(
+        [Path(path) for path in shards], network.bands, settings["held_out"], network.parameters
+    )
+    # About a third pass the cuts on brightness and on the prior's mass range; far fewer follow a steep prior.
+    share = 8 if model.prior.log_mass.shape == "uniform" else 64
+    rows = mocks.read_held_out(share * settings["mocks"])
+    clusters, truth = observe(rows, network, model.prior.log_mass, settings)
     draws = draw_posteriors(proposal, clusters, Options(settings["draws"], True, settings["seed"]))
     lost = ~np.isfinite(draws.efficiency)
     kept = {name: values[~lost] for name, values in draws.values.items()}
@@ -68,7 +74,7 @@ def recover_held_out(output: str, shards: list[str], settings: dict[str, Any], f
 
 
 def observe(
-    mocks: Mocks, network: PosteriorNetwork, settings: Mapping[str, Any]
+    mocks: Mocks, network: PosteriorNetwork, prior: Distribution, settings: Mapping[str, Any]
 ) -> tuple[Clusters, dict[str, Floats]]:
     """See mocks as the job's surveys would see them.
 
@@ -78,6 +84,8 @@ def observe(
         Rows that the network was not trained on.
     network : PosteriorNetwork
         Its noise model.
+    prior : Distribution
+        Of the mass: the simulation's is flat, so a share of the mocks is kept that follows it.
     settings : mapping
         ``seed``, ``mocks`` (how many at most), ``distances`` [Mpc] by survey.
 
@@ -91,10 +99,8 @@ def observe(
     surveys = [network.noise.surveys[i] for i in seen.survey.tolist()]
     distance = np.array([settings["distances"].get(name, PARSECS_10_IN_MPC) for name in surveys])
     mass = seen.log_mass.numpy().astype(np.float64) + 2 * np.log10(distance / PARSECS_10_IN_MPC)
-    low, high = network.boxes["log_mass"]
-    keep = np.flatnonzero(_inside_training(seen, network) & (mass >= low) & (mass <= high))[
-        : settings["mocks"]
-    ]
+    fair = _follow_prior(mass, _inside_training(seen, network), prior, settings["seed"])
+    keep = np.flatnonzero(fair)[: settings["mocks"]]
     flux, error = (values.numpy().astype(np.float64) for values in seen.seen[:2])
     measured, limit = (values.numpy() for values in seen.seen[2:])
     flux, error = (np.where(measured, values, np.nan) for values in (flux, error))
@@ -103,6 +109,16 @@ def observe(
         name: mocks.parameters[:, i].numpy()[keep].astype(float) for i, name in enumerate(network.parameters)
     }
     return Clusters(flux, error, limit, distance, names, surveys).rows(keep), truth | {"log_mass": mass[keep]}
+
+
+def _follow_prior(mass: Floats, among: Mask, prior: Distribution, seed: int) -> Mask:
+    """Of masses that are flat, those to keep so that they follow the prior (von Neumann's rejection)."""
+    density = np.where(among, log_density(prior, mass), -np.inf)
+    if prior.shape == "uniform":
+        return np.isfinite(density)
+    chance = np.log(generator(seed, "validate", "prior").random(mass.shape))
+    found: Mask = np.isfinite(density) & (chance <= density - density.max(initial=-np.inf, where=among))
+    return found
 
 
 def _inside_training(seen: Simulation, network: PosteriorNetwork) -> NDArray[np.bool_]:

@@ -100,7 +100,7 @@ def measure(kind: str, rows: int) -> dict[str, float]:
 
 
 def main() -> None:
-    """Print a line a case, CPU beside wall time; exit 1 when Parquet, FITS or CSV takes more than `LIMIT_S`."""
+    """Print a line a case; exit 1 when Parquet, FITS or CSV takes more than `LIMIT_S`."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("rows", nargs="*", type=int, default=[1_000_000, 3_000_000])
     parser.add_argument("--types", default="parquet,fits,csv")
@@ -114,9 +114,8 @@ def main() -> None:
         (path,) = asked.ingest.glob("catalogue*")
         print(json.dumps(ingest(path, asked.ingest) | {"bytes": path.stat().st_size}))
         return
-    print(
-        f"{'type':>8} {'rows':>9} {'file MB':>8} {'wall s':>7} {'CPU s':>6} {'before MiB':>10} {'peak MiB':>9}"
-    )
+    heads = ("type", "rows", "file MB", "wall s", "CPU s", "before MiB", "peak MiB")
+    print("{:>8} {:>9} {:>8} {:>7} {:>6} {:>10} {:>9}".format(*heads))
     slow = False
     for kind in asked.types.split(","):
         for rows in asked.rows:
