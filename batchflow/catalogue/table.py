@@ -45,10 +45,14 @@ def read_table(path: Path, entry: CatalogueSettings, bands: Sequence[str]) -> It
     UserError
         When the file cannot be read, lacks a column, or has a unit that cannot be.
     """
-    file = open_columns(path)
     own = _own_bands(path, entry, bands)
+    for file in open_columns(path, entry.file_type, entry.hdu).pieces():
+        yield _piece(file, entry, own)
+
+
+def _piece(file: ColumnFile, entry: CatalogueSettings, own: Sequence[str]) -> RawCatalogue:
     measured = {band: _measure(file, entry, band) for band in own}
-    yield RawCatalogue(
+    return RawCatalogue(
         galaxy=_galaxies(file, entry),
         object_id=words(file, _require(file, entry.columns.id, "id")),
         ra=_optional(file, entry.columns.ra, "ra", "deg"),
