@@ -14,6 +14,8 @@ import pyarrow.compute as pc
 
 from batchflow.catalogue.legus import read_legus
 from batchflow.catalogue.normalise import RawCatalogue, normalise
+from batchflow.catalogue.phangs import read_phangs
+from batchflow.catalogue.phatter import read_phatter
 from batchflow.catalogue.table import read_table
 from batchflow.config import CatalogueSettings
 from batchflow.errors import UserError
@@ -23,7 +25,12 @@ from batchflow.schema import Flag, flux_column
 logger = logging.getLogger(__name__)
 
 Reader = Callable[[Path, CatalogueSettings, Sequence[str]], Iterator[RawCatalogue]]
-READERS: Mapping[str, Reader] = {"legus": read_legus, "table": read_table}
+READERS: Mapping[str, Reader] = {
+    "legus": read_legus,
+    "phangs": read_phangs,
+    "phatter": read_phatter,
+    "table": read_table,
+}
 """What reads a file in each `format` of the job file, piece by piece."""
 
 
@@ -166,7 +173,7 @@ def _summarise(entry: CatalogueSettings, raw: RawCatalogue, table: pa.Table) -> 
 
 
 def _zero_points(entry: CatalogueSettings, bands: Sequence[str]) -> dict[str, float]:
-    if entry.format != "legus" and entry.unit != "Vega":
+    if entry.format not in ("legus", "phatter") and entry.unit != "Vega":
         return {}
     return {band: entry.zero_points.get(band, AB_MINUS_VEGA[band]) for band in bands}
 
