@@ -16,7 +16,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from batchflow.catalogue.files import ColumnFile, open_columns
+from batchflow.catalogue.columns import ColumnFile
+from batchflow.catalogue.files import open_columns
 from batchflow.catalogue.normalise import RawCatalogue
 from batchflow.catalogue.phangs_columns import HUMAN, MACHINE, find, flux_names, published, vega_names
 from batchflow.catalogue.phangs_rows import Rows, rows_of
@@ -71,18 +72,18 @@ def read_phangs(path: Path, entry: CatalogueSettings, bands: Sequence[str]) -> I
         As `understand`.
     """
     seen: set[str] = set()
-    for file in [open_columns(path)]:
+    for file in open_columns(path, entry.file_type, entry.hdu).pieces():
         raw = understand(file, entry, bands)
-        seen.update(raw.object_id)
+        if entry.sed_path is not None:
+            seen.update(raw.object_id)
         yield raw
     _report_unseen(path, entry, seen)
 
 
 def _report_unseen(path: Path, entry: CatalogueSettings, seen: set[str]) -> None:
     """Say which published values have no photometry."""
-    if entry.sed_path is None:
-        return
-    sed = open_sed(entry, rows_of(open_columns(path), entry).id_names)
+    piece = next(open_columns(path, entry.file_type, entry.hdu).pieces())
+    sed = open_sed(entry, rows_of(piece, entry).id_names)
     if sed is not None and (unseen := sed.unseen(seen)):
         logger.warning(
             "%s: %d clusters of sed_path have no row of photometry here, the first %s",

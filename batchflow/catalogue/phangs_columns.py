@@ -8,7 +8,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from batchflow.catalogue.files import ColumnFile
+from batchflow.catalogue.columns import ColumnFile
 from batchflow.catalogue.units import converted
 from batchflow.catalogue.values import numbers
 

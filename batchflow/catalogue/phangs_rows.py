@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from batchflow.catalogue.files import ColumnFile
+from batchflow.catalogue.columns import ColumnFile
 from batchflow.catalogue.phangs_columns import IDS, find
 from batchflow.catalogue.phangs_targets import Target, known_targets, plain, target_in
 from batchflow.catalogue.values import words

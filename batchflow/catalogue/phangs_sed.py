@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from batchflow.catalogue.files import open_columns
+from batchflow.catalogue.columns import ColumnFile
+from batchflow.catalogue.files import find_files, open_columns
 from batchflow.catalogue.phangs_columns import published
 from batchflow.catalogue.phangs_rows import rows_of
 from batchflow.config import CatalogueSettings
@@ -77,40 +77,9 @@ def open_sed(entry: CatalogueSettings, id_names: tuple[str, ...]) -> SedTable | 
     """
     if entry.sed_path is None:
         return None
-    paths = sed_files(entry)
-    return _read(
-        entry.model_dump_json(include={"galaxy"}), id_names, tuple((path, _stamp(path)) for path in paths)
-    )
-
-
-def sed_files(entry: CatalogueSettings) -> list[Path]:
-    """Files of `sed_path`, patterns resolved, sorted.
-
-    Parameters
-    ----------
-    entry : CatalogueSettings
-        The survey.
-
-    Returns
-    -------
-    list of Path
-        Empty when it has no `sed_path`.
-
-    Raises
-    ------
-    UserError
-        When a pattern matches nothing.
-    """
     given = entry.sed_path if isinstance(entry.sed_path, tuple) else (entry.sed_path,)
-    found: set[Path] = set()
-    for path in given:
-        if path is None:
-            continue
-        matches = [Path(name) for name in glob.glob(str(path))]  # noqa: PTH207  # the pattern is absolute
-        if not matches:
-            raise UserError(f"sed_path = {str(path)!r} is no file, and matches none")
-        found |= set(matches)
-    return sorted(found)
+    files = tuple((path, _stamp(path)) for path in find_files(given))
+    return _read(entry.model_dump_json(include={"galaxy"}), id_names, files)
 
 
 def _stamp(path: Path) -> tuple[int, int]:
@@ -134,16 +103,24 @@ def _read(
 def _read_file(
     path: Path, entry: CatalogueSettings, id_names: tuple[str, ...]
 ) -> tuple[Sequence[str], Floats]:
-    file = open_columns(path)
+    keys: list[str] = []
+    blocks = []
+    for file in open_columns(path).pieces():
+        keys += rows_of(file, entry, id_names).keys
+        blocks.append(_values(file))
+    return keys, np.concatenate(blocks)
+
+
+def _values(file: ColumnFile) -> Floats:
+    """Published values, shape (n_rows, 3)."""
     columns = published(file)
     if not columns:
         raise UserError(
-            f"sed_path: {path} has no column of ages, such as PHANGS_SED_AGE or PHANGS_AGE_MINCHISQ; "
+            f"sed_path: {file.path} has no column of ages, such as PHANGS_SED_AGE or PHANGS_AGE_MINCHISQ; "
             "is it a file of photometry?"
         )
     none = np.full(file.n_rows, np.nan)
-    values = np.stack([columns.get(name, none) for name in PUBLISHED], axis=1)
-    return rows_of(file, entry, id_names).keys, values
+    return np.stack([columns.get(name, none) for name in PUBLISHED], axis=1)
 
 
 def _place(

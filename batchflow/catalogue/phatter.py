@@ -15,7 +15,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from batchflow.catalogue.files import ColumnFile, open_columns
+from batchflow.catalogue.columns import ColumnFile
+from batchflow.catalogue.files import open_columns
 from batchflow.catalogue.normalise import RawCatalogue
 from batchflow.catalogue.units import flux_error, flux_from_magnitude, vega_zero_point
 from batchflow.catalogue.values import numbers, words
@@ -67,7 +68,8 @@ def read_phatter(path: Path, entry: CatalogueSettings, bands: Sequence[str]) -> 
     UserError
         As `understand`.
     """
-    yield understand(open_columns(path), entry, bands)
+    for file in open_columns(path, entry.file_type, entry.hdu).pieces():
+        yield understand(file, entry, bands)
 
 
 def understand(file: ColumnFile, entry: CatalogueSettings, bands: Sequence[str]) -> RawCatalogue:
@@ -85,7 +87,7 @@ def understand(file: ColumnFile, entry: CatalogueSettings, bands: Sequence[str])
     Returns
     -------
     RawCatalogue
-        The rows, in their order. Limits get the error limit / `limit_sigma`.
+        The rows, in their order.
 
     Raises
     ------
@@ -141,8 +143,8 @@ def _measure(file: ColumnFile, entry: CatalogueSettings, band: str) -> tuple[Flo
     magnitude = np.where((magnitude > BRIGHTEST) & (magnitude < FAINTEST), magnitude, np.nan)
     flux = flux_from_magnitude(magnitude + _aperture_correction(file), zero_point)
     limit = np.isfinite(flux) & (error == LIMIT)
-    error = np.where(error == 0, ROUNDED_ERROR, error)
-    return flux, np.where(limit, flux / entry.limit_sigma, flux_error(flux, error)), limit
+    error = np.select([limit, error == 0], [np.nan, ROUNDED_ERROR], error)
+    return flux, flux_error(flux, error), limit
 
 
 def _aperture_correction(file: ColumnFile) -> Floats:

@@ -10,7 +10,7 @@ import pyarrow as pa
 from astropy.coordinates import Angle
 from numpy.typing import NDArray
 
-from batchflow.catalogue.files import ColumnFile
+from batchflow.catalogue.columns import ColumnFile
 from batchflow.catalogue.units import converted
 from batchflow.catalogue.values import numbers, words
 from batchflow.errors import UserError

@@ -58,7 +58,8 @@ def read_table(path: Path, entry: CatalogueSettings, bands: Sequence[str]) -> It
     UserError
         When the file cannot be read, lacks a column, or has a unit that cannot be.
     """
-    yield understand(open_columns(path), entry, bands)
+    for file in open_columns(path, entry.file_type, entry.hdu).pieces():
+        yield understand(file, entry, bands)
 
 
 def understand(file: ColumnFile, entry: CatalogueSettings, bands: Sequence[str]) -> RawCatalogue:
@@ -159,9 +160,6 @@ def _measure(file: ColumnFile, entry: CatalogueSettings, band: str) -> Measured:
     )
     marked &= np.isfinite(flux)
     limit = marked | _limits(file, entry, band)
-    with np.errstate(invalid="ignore"):
-        own_error = np.isfinite(error) & (error > 0)
-    error = np.where(limit & ~own_error, flux / entry.limit_sigma, error)
     return Measured(flux, error, limit, int(none.sum() + no_error.sum()), int(marked.sum()))
 
 
@@ -274,16 +272,9 @@ def _distances(file: ColumnFile, entry: CatalogueSettings) -> Floats:
 
 
 def _distance_errors(file: ColumnFile, entry: CatalogueSettings) -> Floats | None:
-    """1-sigma errors of the distances [Mpc]; None where neither file nor job has any."""
+    """1-sigma errors of the distances [Mpc]; None where the file has none."""
     named, default = entry.columns.distance_error_mpc, "distance_error_mpc"
-    if named is None and default not in file.names and entry.distance_error_mpc is None:
-        return None
-    found = _optional(file, named, default, "Mpc")
-    return (
-        found
-        if entry.distance_error_mpc is None
-        else np.where(np.isnan(found), entry.distance_error_mpc, found)
-    )
+    return _optional(file, named, default, "Mpc") if named or default in file.names else None
 
 
 def _classes(file: ColumnFile, entry: CatalogueSettings) -> NDArray[np.int16] | None:
