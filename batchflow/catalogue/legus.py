@@ -76,8 +76,8 @@ def understand(values: Floats, path: Path, entry: CatalogueSettings) -> RawCatal
     Returns
     -------
     RawCatalogue
-        The rows, in their order. In an entry of several files each field is a survey of its own, called
-        by the field or ``<name>-<field>``: depths differ.
+        The rows, in their order. In an entry of several files each is a survey of its own, called by
+        its field: depths differ.
 
     Raises
     ------
@@ -114,8 +114,7 @@ def _survey(path: Path, entry: CatalogueSettings) -> str:
     """Name of a file's survey: the entry's, or the field's where the entry is of several files."""
     if len(entry.paths) == 1 and not set("*?[") & set(str(entry.paths[0])):
         return entry.survey
-    field = field_in(path.name) or path.stem
-    return field if entry.name is None else f"{entry.name}-{field}"
+    return field_in(path.name) or path.stem
 
 
 def read_numbers(path: Path) -> Floats:

@@ -77,8 +77,7 @@ def open_sed(entry: CatalogueSettings, id_names: tuple[str, ...]) -> SedTable | 
     """
     if entry.sed_path is None:
         return None
-    given = entry.sed_path if isinstance(entry.sed_path, tuple) else (entry.sed_path,)
-    files = tuple((path, _stamp(path)) for path in find_files(given))
+    files = tuple((path, _stamp(path)) for path in find_files(entry.sed_paths))
     return _read(entry.model_dump_json(include={"galaxy"}), id_names, files)
 
 
