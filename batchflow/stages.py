@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from batchflow.catalogue.files import checksum
+from batchflow.catalogue.files import checksum, find_files
 from batchflow.config import CatalogueSettings, Job, parse_job
 from batchflow.errors import UserError
 
@@ -87,15 +87,15 @@ def _curve_settings(job: Job) -> dict[str, Any]:
 
 
 def _entry_settings(entry: CatalogueSettings) -> dict[str, Any]:
-    for path in entry.paths:
-        if not path.is_file():
-            what = "is a folder" if path.is_dir() else "does not exist"
-            raise UserError(
-                f"catalogue {entry.survey!r}: path = {str(path)!r} {what}; expected a file "
-                "(paths in a job file are relative to the job file)"
-            )
-    settings = entry.model_dump(mode="json", exclude={"path", "name"}, exclude_none=True)
-    return {"sha256": [checksum(path) for path in entry.paths], **settings}
+    files = find_files(entry.paths)
+    others = find_files(entry.sed_paths) if entry.sed_paths else ()
+    settings = entry.model_dump(mode="json", exclude={"path", "sed_path", "name"}, exclude_none=True)
+    settings["sha256"] = [checksum(path) for path in files]
+    if len(files) > 1:
+        settings["files"] = [path.name for path in files]
+    if others:
+        settings["sed_sha256"] = [checksum(path) for path in others]
+    return settings
 
 
 def resolved(job: Job) -> dict[str, Any]:

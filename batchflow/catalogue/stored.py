@@ -21,15 +21,15 @@ BUFFER = 1 << 20
 
 
 def _open_gzip(path: Path) -> BinaryIO:
-    return cast(BinaryIO, gzip.open(path))  # the caller closes it
+    return cast(BinaryIO, gzip.open(path))
 
 
 def _open_bz2(path: Path) -> BinaryIO:
-    return cast(BinaryIO, bz2.open(path))  # the caller closes it
+    return cast(BinaryIO, bz2.open(path))
 
 
 def _open_xz(path: Path) -> BinaryIO:
-    return cast(BinaryIO, lzma.open(path))  # the caller closes it
+    return cast(BinaryIO, lzma.open(path))
 
 
 def _open_zstd(path: Path) -> BinaryIO:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import astropy.units as u
 import numpy as np
 from astropy.table import Table
 
@@ -69,11 +70,10 @@ def add_fit(table, n, names, mass_unit="M_sun"):
     """Published values: age 1, 10, ... Myr; row 4 none."""
     age, mass, ebv = 10.0 ** np.arange(n), 1e3 * 10.0 ** np.linspace(0, 2, n), np.linspace(0, 0.5, n)
     age[4:5] = mass[4:5] = ebv[4:5] = -999
-    for name, values, unit in zip(names, (age, mass, ebv), ("Myr", None, "mag"), strict=True):
+    for name, values, unit in zip(names, (age, mass, ebv), ("Myr", mass_unit, "mag"), strict=True):
         if name:
             table[name] = values
-            table[name].unit = unit
-    table.meta["TUNITMASS"] = mass_unit
+            table[name].unit = u.Unit(unit, parse_strict="silent")
 
 
 def sed(n=6, first=100, shuffled=True):
