@@ -116,17 +116,16 @@ def _run_stages(
 @app.command()
 def check(job: JobFile, overrides: SetOption = None, as_json: JsonOption = False) -> None:
     """Say everything that can be known to be wrong with a job before anything runs."""
-    from batchflow.check import describe_job, problems
+    from batchflow.check import examine
     from batchflow.config import load_job
 
-    found = load_job(job, overrides or [])
-    wrong = problems(found)
+    found = examine(load_job(job, overrides or []))
     if as_json:
-        _print_json({"problems": wrong, "job": describe_job(found)})
-    elif not wrong:
-        _print_pairs(f"{job} is in order", describe_job(found))
-    if wrong:
-        raise UserError("\n  ".join([f"{job}:", *wrong]))
+        _print_json({"problems": found.problems, "job": found.description})
+    elif not found.problems:
+        _print_pairs(f"{job} is in order", found.description)
+    if found.problems:
+        raise UserError("\n  ".join([f"{job}:", *found.problems]))
 
 
 @app.command()

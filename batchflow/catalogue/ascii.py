@@ -23,7 +23,11 @@ from batchflow.errors import UserError
 
 HEAD_LINES = 5000
 """Lines in which a header must end."""
+LINES = 50_000
+"""Lines of a piece at most: words of Python take more memory than a column of Arrow."""
 _RULE = ("------", "======")
+_IPAC_TYPES = {"char", "c", "int", "i", "long", "l", "float", "f", "double", "d", "real", "r", "date"}
+"""What may stand in the second line of an IPAC table."""
 _BYTES = re.compile(r"^\s*(?:(\d+)\s*-\s*)?(\d+)\s+([AIFE]\d*(?:\.\d+)?)\s+(\S+)\s+(\S+)\s*(.*)$")
 """A line of a byte-by-byte description: first byte, last byte, format, unit, label, explanation."""
 
@@ -83,7 +87,7 @@ def _layout(path: Path, head: Sequence[str]) -> Layout:
     if not plain:
         raise UserError(f"catalogue {path} has no header: expected a line of column names")
     bars = [line for _, line in plain[:6] if line.startswith("|")]
-    if bars and any(not line.startswith("|") for _, line in plain[: len(bars) + 1]):
+    if len(bars) > 1 and _IPAC_TYPES.issuperset(bars[1].lower().replace("|", " ").split()):
         return _ipac(plain, len(bars))
     if len(plain) > 1 and re.fullmatch(r"[-=\s|+]+", plain[1][1]) and re.search("[-=]{2}", plain[1][1]):
         return _ruled(plain)
@@ -136,16 +140,17 @@ def _barred(path: Path, first: tuple[int, str]) -> Layout:
 
 
 def _words(path: Path, rows: Sequence[tuple[int, str]], first: tuple[int, str]) -> Layout:
-    number, header = first
-    names, above = _split_words(header), number + 1
-    if all(_is_number(name) for name in names):
-        comments = [line for place, line in rows if place < number]
-        names, above = _split_words(comments[-1].lstrip("# ") if comments else ""), number
-        if len(names) != len(_split_words(header)):
+    number, line = first
+    names, above = _split_words(line), number + 1
+    comments = [text for place, text in rows if place < number]
+    commented = _split_words(comments[-1].lstrip("# ")) if comments else []
+    if any(map(_is_number, names)):
+        if len(commented) != len(names) or any(map(_is_number, commented)):
             raise UserError(
-                f"catalogue {path} has no header: its first line is {header.strip()[:60]!r}; put a line of "
+                f"catalogue {path} has no header: its first line is {line.strip()[:60]!r}; put a line of "
                 "column names above it"
             )
+        names, above = commented, number
     return Layout(tuple(names), _by_words(path, len(names), _split_words), above)
 
 
@@ -195,7 +200,7 @@ def _pieces(stored: Stored, layout: Layout, rows: int) -> Iterator[ColumnFile]:
             if number >= layout.header_lines and line.strip() and not line.startswith(layout.comments)
         )
         start = 0
-        while piece := list(islice(wanted, rows)):
+        while piece := list(islice(wanted, min(rows, LINES))):
             yield _piece(stored.path, layout, piece, start)
             start += len(piece)
 

@@ -235,7 +235,7 @@ def open_votable(stored: Stored, _hdu: int | None = None) -> TableFile:
     from astropy.io.votable import parse_single_table
 
     _check_memory(stored)
-    with stored.stream() as file:
+    with stored.seekable() as file:
         table = parse_single_table(file).to_table(use_names_over_ids=True)
     names = distinct(stored.path, table.colnames)
     units = {name: str(table[name].unit or "") for name in names}

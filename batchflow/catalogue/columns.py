@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -151,6 +152,10 @@ def reading(path: Path, kind: str) -> Iterator[None]:
     except EOFError as error:
         raise UserError(f"catalogue {path} is truncated: {_first_line(error)}; fetch it again") from error
     except Exception as error:
+        if re.search("(?i)utf-?8", str(error)):
+            raise UserError(
+                f"catalogue {path} is not text in UTF-8: {_first_line(error)}; convert it (iconv -t UTF-8)"
+            ) from error
         # Parsers meet hostile files with exceptions of every type, SyntaxError among them.
         raise UserError(f"catalogue {path} cannot be read as {kind}: {_first_line(error)}") from error
     for item in caught:

@@ -17,7 +17,7 @@ from batchflow.errors import UserError
 from batchflow.schema import Flag
 from batchflow.shards import read_footer, write_table
 
-MEMORY = "1GB"
+MEMORY = "300MB"
 """What DuckDB may take before it goes to disk."""
 _REPEATED = """
     CREATE TEMP TABLE repeated AS

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import io
 import lzma
+import os
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import Any, BinaryIO, cast
 
 import pyarrow as pa
 
@@ -18,6 +20,25 @@ from batchflow.errors import UserError
 
 BUFFER = 1 << 20
 """Bytes read at a time."""
+
+
+class _ArrowStream(io.RawIOBase):
+    """A stream of Arrow's with the methods that Python's have: Arrow's own cannot say that it does not seek."""
+
+    def __init__(self, stream: pa.NativeFile) -> None:
+        self._stream = stream
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        content: bytes = self._stream.read(len(buffer))
+        buffer[: len(content)] = content
+        return len(content)
+
+    def close(self) -> None:
+        self._stream.close()
+        super().close()
 
 
 def _open_gzip(path: Path) -> BinaryIO:
@@ -33,7 +54,7 @@ def _open_xz(path: Path) -> BinaryIO:
 
 
 def _open_zstd(path: Path) -> BinaryIO:
-    return cast(BinaryIO, pa.input_stream(str(path), compression="zstd", buffer_size=BUFFER))
+    return io.BufferedReader(_ArrowStream(pa.input_stream(str(path), compression="zstd")), BUFFER)
 
 
 _COMPRESSIONS: Mapping[bytes, tuple[str, Callable[[Path], BinaryIO]]] = {
@@ -81,19 +102,24 @@ class Stored:
         """
         if self._open is None:
             return self.path.open("rb")
-        plain = tempfile.TemporaryFile()  # noqa: SIM115  # the caller keeps it as long as it reads
-        with self._open(self.path) as packed:
-            try:
-                shutil.copyfileobj(packed, plain, BUFFER)
-            except OSError as error:
-                if error.errno is None:  # the decompressor's, about the content
-                    raise
-                raise UserError(
-                    f"catalogue {self.path} cannot be decompressed in {tempfile.gettempdir()}: "
-                    f"{error.strerror}; set TMPDIR to a folder with space, or decompress the file"
-                ) from error
-        plain.seek(0)
-        return cast(BinaryIO, plain)
+        number, name = tempfile.mkstemp(prefix="batchflow-")
+        try:
+            with os.fdopen(number, "wb") as plain, self._open(self.path) as packed:
+                self._copy(packed, plain)
+            return Path(name).open("rb")
+        finally:
+            Path(name).unlink()
+
+    def _copy(self, packed: BinaryIO, plain: BinaryIO) -> None:
+        try:
+            shutil.copyfileobj(packed, plain, BUFFER)
+        except OSError as error:
+            if error.errno is None:  # the decompressor's, about the content
+                raise
+            raise UserError(
+                f"catalogue {self.path} cannot be decompressed in {tempfile.gettempdir()}: "
+                f"{error.strerror}; set TMPDIR to a folder with space, or decompress the file"
+            ) from error
 
     def start(self, size: int = 65536) -> bytes:
         """First bytes of the content, fewer where it is shorter."""
