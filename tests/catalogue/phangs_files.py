@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import astropy.units as u
 import numpy as np
+from astropy.io import fits
 from astropy.table import Table
 
 from batchflow.catalogue.phangs_targets import known_targets
@@ -70,10 +70,11 @@ def add_fit(table, n, names, mass_unit="M_sun"):
     """Published values: age 1, 10, ... Myr; row 4 none."""
     age, mass, ebv = 10.0 ** np.arange(n), 1e3 * 10.0 ** np.linspace(0, 2, n), np.linspace(0, 0.5, n)
     age[4:5] = mass[4:5] = ebv[4:5] = -999
-    for name, values, unit in zip(names, (age, mass, ebv), ("Myr", mass_unit, "mag"), strict=True):
+    for name, values, unit in zip(names, (age, mass, ebv), ("Myr", "solMass", "mag"), strict=True):
         if name:
             table[name] = values
-            table[name].unit = u.Unit(unit, parse_strict="silent")
+            table[name].unit = unit
+    table.meta["MASSUNIT"] = mass_unit
 
 
 def sed(n=6, first=100, shuffled=True):
@@ -83,3 +84,12 @@ def sed(n=6, first=100, shuffled=True):
     table["ID_PHANGS_CLUSTER"] = np.arange(first, first + n)
     add_fit(table, n, ("PHANGS_SED_AGE", "PHANGS_SED_MASS", "PHANGS_SED_EBV"))
     return table[::-1] if shuffled else table
+
+
+def save(table, path):
+    """Write a table, with the unit of masses as the survey writes it: none that astropy knows."""
+    table.write(path, overwrite=True)
+    for place, name in enumerate(table.colnames, start=1):
+        if "MASS" in name:
+            fits.setval(path, f"TUNIT{place}", value=table.meta["MASSUNIT"], ext=1)
+    return path

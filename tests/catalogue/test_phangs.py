@@ -8,7 +8,7 @@ import logging
 import numpy as np
 import phangs_files as make
 import pytest
-from astropy.table import Table, vstack
+from astropy.table import vstack
 
 from batchflow.catalogue.phangs_targets import known_targets, target_in
 from batchflow.catalogue.read import read_catalogue, read_with_summary
@@ -28,9 +28,7 @@ def entry(path, **others):
 @pytest.fixture
 def write(tmp_path):
     def save(table, target="ngc1566", what="obs-human-cluster-class12"):
-        path = tmp_path / make.file_name(target, what)
-        table.write(path, overwrite=True)
-        return path
+        return make.save(table, tmp_path / make.file_name(target, what))
 
     return save
 
@@ -104,7 +102,7 @@ def test_a_table_of_all_targets(tmp_path):
     whole = vstack(tables, metadata_conflicts="silent").filled(-9999.0)
     whole["PHANGS_GALAXY"][0] = "NGC1566"
     path = tmp_path / "hlsp_phangs-cat_hst_acs-uvis_dr5-targets_v1_human-class1+2-primary.fits"
-    whole.write(path)
+    make.save(whole, path)
     table, summary = read_with_summary(entry(path), BANDS)
     assert summary.galaxies == {"ngc0628": 6, "ngc1566": 6, "ngc3621": 6}
     assert np.isnan(table["flux_acs_f435w"].to_numpy()).tolist() == [True] * 6 + [False] * 12
@@ -202,7 +200,7 @@ def test_a_file_that_names_no_galaxy(tmp_path):
 
 def test_one_distance_for_many_galaxies(tmp_path):
     whole = vstack([make.obs(t, era="dr5") for t in ("ngc1566", "ic1954")], metadata_conflicts="silent")
-    whole.write(tmp_path / "all.fits")
+    make.save(whole, tmp_path / "all.fits")
     with pytest.raises(UserError, match=r"2 galaxies \(ic1954, ngc1566"):
         read_catalogue(entry(tmp_path / "all.fits", distance_mpc=10.0), BANDS)
 
@@ -237,8 +235,3 @@ def test_targets_are_those_of_the_survey(shared):
 def test_target_in_a_file_name(name, target):
     found = target_in(name)
     assert (found.name if found else None) == target
-
-
-def test_fixture_is_readable_by_others(write):
-    """The files written here are plain FITS tables with units."""
-    assert str(Table.read(write(make.obs("ngc1566")))["PHANGS_F275W_mJy"].unit) == "mJy"
