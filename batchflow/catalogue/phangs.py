@@ -21,7 +21,7 @@ from batchflow.catalogue.files import open_columns
 from batchflow.catalogue.normalise import RawCatalogue
 from batchflow.catalogue.phangs_columns import HUMAN, MACHINE, find, flux_names, published, vega_names
 from batchflow.catalogue.phangs_rows import Rows, rows_of
-from batchflow.catalogue.phangs_sed import open_sed
+from batchflow.catalogue.phangs_sed import SedTable, open_sed
 from batchflow.catalogue.phangs_targets import Target
 from batchflow.catalogue.units import converted, flux_error, flux_from_magnitude
 from batchflow.catalogue.values import numbers
@@ -76,15 +76,15 @@ def read_phangs(path: Path, entry: CatalogueSettings, bands: Sequence[str]) -> I
         raw = understand(file, entry, bands)
         if entry.sed_path is not None:
             seen.update(raw.object_id)
+            id_names = rows_of(file, entry).id_names
         yield raw
-    _report_unseen(path, entry, seen)
+    if (sed := open_sed(entry, id_names) if seen else None) is not None:
+        _report_unseen(path, sed, seen)
 
 
-def _report_unseen(path: Path, entry: CatalogueSettings, seen: set[str]) -> None:
+def _report_unseen(path: Path, sed: SedTable, seen: set[str]) -> None:
     """Say which published values have no photometry."""
-    piece = next(open_columns(path, entry.file_type, entry.hdu).pieces())
-    sed = open_sed(entry, rows_of(piece, entry).id_names)
-    if sed is not None and (unseen := sed.unseen(seen)):
+    if unseen := sed.unseen(seen):
         logger.warning(
             "%s: %d clusters of sed_path have no row of photometry here, the first %s",
             *(path, len(unseen), unseen[0]),
