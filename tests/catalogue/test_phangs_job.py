@@ -18,7 +18,9 @@ from batchflow.config import load_job
 
 JOB = Path(__file__).resolve().parents[2] / "jobs" / "phangs.toml"
 CLASS12, SED = "obs-human-cluster-class12", "sed-ground-halpha-human-cluster-class12"
-TARGETS = sorted({target.name for target in known_targets().values()})
+ALL = sorted({target.name for target in known_targets().values()})
+SOME = [*ALL[::4], "ngc1300", "ngc1672", "ngc3621", "ngc628c", "ngc628e"]
+TARGETS = sorted(set(SOME))
 
 
 @pytest.fixture
@@ -38,22 +40,22 @@ def place(tmp_path):
     return put
 
 
-def test_all_targets_are_read(place):
+def test_targets_are_read(place):
     job = load_job(place(TARGETS))
-    assert len(TARGETS) == 39
+    assert len(ALL) == 39
     assert problems(job) == []
     (entry,) = job.catalogue
     table, summary = read_with_summary(entry, job.model.bands)
-    assert len(summary.galaxies) == 38
+    assert len(summary.galaxies) == len(TARGETS) - 1  # two fields of ngc0628
     assert set(summary.surveys) == {f"phangs-{target}" for target in TARGETS}
     assert set(summary.bands) == set(job.model.bands)
-    assert summary.n_rows == 39 * 5
-    assert summary.n_left_out == 39
+    assert summary.n_rows == 5 * summary.n_left_out == 5 * len(TARGETS)
     assert "row without a row in sed_path" not in summary.sentinels
     assert table["published_log_age"].null_count == 0
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_a_short_run(place, tmp_path):
     job, run = place(["ngc1566", "ngc628c"]), tmp_path / "run"
     sets = [
