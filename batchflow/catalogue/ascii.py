@@ -99,9 +99,9 @@ def _layout(path: Path, head: Sequence[str]) -> Layout:
 def _described(path: Path, head: Sequence[str]) -> Layout:
     """A machine-readable table of the AAS, or one of CDS with its description on top."""
     begin = next(i for i, line in enumerate(head) if "byte-by-byte description" in line.lower())
-    fields = [match for line in head[begin:] if (match := _BYTES.match(line))]
     rules = [i for i, line in enumerate(head) if line.startswith(_RULE)]
-    if not fields or not rules:
+    fields = [match for line in head[begin : rules[-1]] if (match := _BYTES.match(line))] if rules else []
+    if not fields:
         raise UserError(f"catalogue {path}: its byte-by-byte description names no column; fetch it again")
     names = tuple(match[5] for match in fields)
     edges = [(int(match[1] or match[2]) - 1, int(match[2])) for match in fields]

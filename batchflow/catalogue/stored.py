@@ -23,7 +23,7 @@ BUFFER = 1 << 20
 
 
 class _ArrowStream(io.RawIOBase):
-    """A stream of Arrow's with the methods that Python's have: Arrow's own cannot say that it does not seek."""
+    """A stream of Arrow's as one of Python's: its own cannot say that it does not seek."""
 
     def __init__(self, stream: pa.NativeFile) -> None:
         self._stream = stream

@@ -218,7 +218,7 @@ def converted(values: Floats, unit: str, target: str, where: str) -> Floats:
     if not unit.strip() or unit.strip() == target:
         return values
     try:
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             found = u.Quantity(values, u.Unit(unit), subok=True).to_value(u.Unit(target))
         return np.asarray(found, dtype=np.float64)
     except (ValueError, TypeError, u.UnitConversionError):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -104,7 +106,7 @@ def _word(value: object) -> str:
     if value is None:
         return ""
     if isinstance(value, float):
-        return "" if value != value else str(int(value)) if value.is_integer() else str(value)
+        return "" if math.isnan(value) else str(int(value)) if value.is_integer() else str(value)
     text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
     return text.strip()
 

@@ -1,4 +1,4 @@
-"""Files in pieces: whatever the type, the compression and the size of the piece, the same rows once, in order."""
+"""Files in pieces: whatever the type, the compression and the piece, the same rows once, in order."""
 
 from __future__ import annotations
 
@@ -32,12 +32,17 @@ def table():
 
 
 def mrt(found):
-    head = (
-        "Title: x\nAuthors: y\nTable: z\n" + "=" * 40 + "\nByte-by-byte Description of file: x.txt\n" + "-" * 40
-        + "\n   Bytes Format Units Label Explanations\n" + "-" * 40 + "\n"
-        "   1-  3 A3    ---   id    Running number\n   5- 11 A7    ---   host  Galaxy\n  13- 14 I2    ---   n     Count\n"
-        "  16- 20 A5    ---   good  Whether\n  22- 30 F9.6  mJy   flux  ?=-9 Flux\n" + "-" * 40 + "\nNote (1): no.\n" + "-" * 40 + "\n"
-    )  # fmt: skip
+    rule = "-" * 40 + "\n"
+    columns = (
+        "   1-  3 A3    ---   id    Running number",
+        "   5- 11 A7    ---   host  Galaxy",
+        "  13- 14 I2    ---   n     Count",
+        "  16- 20 A5    ---   good  Whether",
+        "  22- 30 F9.6  mJy   flux  ?=-9 Flux",
+    )
+    head = "Title: x\nAuthors: y\nTable: z\n" + "=" * 40 + "\nByte-by-byte Description of file: x.txt\n"
+    head += rule + "   Bytes Format Units Label Explanations\n" + rule + "\n".join(columns) + "\n"
+    head += rule + "Note (1): no.\n" + rule
     lines = []
     for id_, host, n, good, flux in zip(IDS, found["host"], found["n"], found["good"], FLUX, strict=True):
         value = -9 if MASK[n] else flux
@@ -95,6 +100,14 @@ def check_rows(path, rows):
     assert start == N_ROWS
 
 
+def read_numbers(path, name, rows):
+    return [numbers(piece, name) for piece in open_columns(path).pieces(rows)]
+
+
+def read_words(path):
+    return [words(piece, piece.names[0]) for piece in open_columns(path).pieces()]
+
+
 @pytest.mark.parametrize("rows", [1, 4, 9, 23, 1000])
 @pytest.mark.parametrize("name", WRITERS)
 def test_every_row_once_in_order(tmp_path, name, rows):
@@ -143,8 +156,7 @@ def test_lines_are_counted_over_blanks_and_comments(tmp_path, rows):
         lines = ["# made by me", "id flux", "a 1", "", "b 2", "# why", "c 3", "d 4", "e x"]
         path.write_text("\n".join(lines).replace(" ", gap).replace(f"#{gap}", "# ") + "\n")
         with pytest.raises(UserError, match=r"'flux', line 9: found 'x'"):
-            for piece in open_columns(path).pieces(rows):
-                numbers(piece, "flux")
+            read_numbers(path, "flux", rows)
 
 
 def test_words_of_a_later_piece_are_found_with_their_row(tmp_path):
@@ -152,8 +164,7 @@ def test_words_of_a_later_piece_are_found_with_their_row(tmp_path):
     found["flux"] = ["1"] * 20 + ["faint"] + ["1"] * 2
     found.write(tmp_path / "c.fits")
     with pytest.raises(UserError, match=r"'flux', row 21: found 'faint'"):
-        for piece in open_columns(tmp_path / "c.fits").pieces(6):
-            numbers(piece, "flux")
+        read_numbers(tmp_path / "c.fits", "flux", 6)
 
 
 def fits_file(path, **columns):
@@ -219,6 +230,9 @@ def test_what_a_fits_column_cannot_be(tmp_path):
             piece.column(name)
 
 
+ECSV = b"# %ECSV 1.0\n# ---\n# datatype:\n# - {name: a, datatype: int64}\nb\n1\n"
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
@@ -228,7 +242,7 @@ def test_what_a_fits_column_cannot_be(tmp_path):
         ("c.txt", b"1 2 3\n4 5 6\n", r"has no header: its first line is '1 2 3'"),
         ("c.txt", b"id flux\n1 2\n3 4 5\n", r"line 3: 3 words; expected 2, as in the header"),
         ("c.csv", "id,flux\nß,1\n".encode("latin-1"), r"not text in UTF-8.*iconv"),
-        ("c.ecsv", b"# %ECSV 1.0\n# ---\n# datatype:\n# - {name: a, datatype: int64}\nb\n1\n", r"declares.*'a'.*'b'"),
+        ("c.ecsv", ECSV, r"declares.*'a'.*'b'"),
         ("c.fits", b"SIMPLE  =" + b" " * 2871, r"FITS"),
         ("c.fits.gz", gzip.compress(b"nothing"), r"starts b'nothing'"),
     ],
@@ -237,8 +251,7 @@ def test_wrong_extensions_and_broken_headers(tmp_path, name, content, message):
     path = tmp_path / name
     path.write_bytes(content)
     with pytest.raises(UserError, match=message) as caught:
-        for piece in open_columns(path).pieces():
-            words(piece, piece.names[0])
+        read_words(path)
     assert name in str(caught.value)
 
 
