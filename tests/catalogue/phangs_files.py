@@ -62,7 +62,9 @@ def obs(target, n=6, era="dr4", seed=1):
         add_fit(table, n, ("PHANGS_AGE_MINCHISQ", "PHANGS_MASS_MINCHISQ", "PHANGS_EBV_MINCHISQ"))
     if era == "dr5":
         table["PHANGS_GALAXY"] = [target] * n
-        add_fit(table, n, ("PHANGS_DR5_THILKER25_AGE", "PHANGS_DR5_THILKER25_MASS", None), mass_unit="M_solar")
+        add_fit(
+            table, n, ("PHANGS_DR5_THILKER25_AGE", "PHANGS_DR5_THILKER25_MASS", None), mass_unit="M_solar"
+        )
     return table
 
 

@@ -175,7 +175,11 @@ def named(galaxy):
         (without("PHANGS_F438W"), {}, r"neither the columns PHANGS_F438W_mJy .* wfc3_f438w of ngc1566"),
         (without("I"), {}, r"no column ID_PHANGS_CLUSTER or .*is it a PHANGS-HST catalogue"),
         (named("ngc9999"), {}, r"'ngc9999' is none of the 38"),
-        (make.obs("ngc1566"), {"foreground_ebv": 0.02}, r"foreground_ebv = 0.02, but PHANGS-HST .* corrected"),
+        (
+            make.obs("ngc1566"),
+            {"foreground_ebv": 0.02},
+            r"foreground_ebv = 0.02, but PHANGS-HST .* corrected",
+        ),
         (make.obs("ngc1566"), {"sed_path": "nowhere*.fits"}, r"nowhere"),
     ],
 )
@@ -209,7 +213,8 @@ def test_targets_are_those_of_the_survey(shared):
     with (shared / "data/phangs/phangs_galaxies_full.csv").open(encoding="utf-8") as file:
         rows = {row["target"]: row for row in csv.DictReader(file)}
     with (shared / "data/phangs/phangs_zeropoints_per_target.csv").open(encoding="utf-8") as file:
-        zero_points = {(row["target"], row["filter"]): float(row["ab_minus_vega"]) for row in csv.DictReader(file)}
+        listed = list(csv.DictReader(file))
+    zero_points = {(row["target"], row["filter"]): float(row["ab_minus_vega"]) for row in listed}
     for name, row in rows.items():
         known = known_targets()[name]
         assert (known.galaxy, known.distance_mpc) == (row["galaxy"], float(row["distance_mpc"]))
