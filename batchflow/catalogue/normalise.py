@@ -56,6 +56,8 @@ class RawCatalogue:
     """Milky-Way E(B-V) that the reader took out of the fluxes [mag]; None when it took out nothing."""
     survey: Sequence[str] | None = None
     """Survey of each row, where a file holds several; None when all are of the entry's own."""
+    lacking: Mapping[str, Bools] = field(default_factory=dict)
+    """Rows whose survey does not have a band of `flux` at all: it is not missing there."""
 
 
 class CleanBand(NamedTuple):
@@ -182,7 +184,9 @@ def _array(values: object, type_: pa.DataType) -> pa.Array:
 def _clean(raw: RawCatalogue, band: str, limit_sigma: float) -> CleanBand:
     flux = raw.flux[band]
     limit = raw.limit.get(band, np.zeros(flux.shape, dtype=bool))
-    return clean_band(flux, raw.error[band], limit, limit_sigma)
+    found = clean_band(flux, raw.error[band], limit, limit_sigma)
+    lacking = raw.lacking.get(band, np.zeros(flux.shape, dtype=bool))
+    return found._replace(flags=np.where(lacking, 0, found.flags).astype(np.int32))
 
 
 def _identity(raw: RawCatalogue, survey: str) -> dict[str, object]:

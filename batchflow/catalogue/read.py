@@ -13,6 +13,8 @@ import pyarrow.compute as pc
 from batchflow.catalogue.files import find_files
 from batchflow.catalogue.legus import read_legus
 from batchflow.catalogue.normalise import RawCatalogue, complete, flag_duplicates, normalise
+from batchflow.catalogue.phangs import read_phangs
+from batchflow.catalogue.phatter import read_phatter
 from batchflow.catalogue.summary import CatalogueSummary, Tally
 from batchflow.catalogue.table import read_table
 from batchflow.config import CatalogueSettings
@@ -22,7 +24,12 @@ from batchflow.schema import PUBLISHED, Flag, catalogue_schema
 logger = logging.getLogger(__name__)
 
 Reader = Callable[[Path, CatalogueSettings, Sequence[str]], Iterator[RawCatalogue]]
-READERS: Mapping[str, Reader] = {"legus": read_legus, "table": read_table}
+READERS: Mapping[str, Reader] = {
+    "legus": read_legus,
+    "phangs": read_phangs,
+    "phatter": read_phatter,
+    "table": read_table,
+}
 """What reads a file in each `format` of the job file, piece by piece."""
 
 

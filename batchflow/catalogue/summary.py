@@ -158,7 +158,7 @@ def _measured(table: pa.Table, band: str) -> int:
 
 
 def _zero_points(entry: CatalogueSettings, bands: tuple[str, ...]) -> dict[str, float]:
-    if entry.format != "legus" and entry.unit != "Vega":
+    if entry.format not in ("legus", "phatter") and entry.unit != "Vega":
         return {}
     known = {**AB_MINUS_VEGA, **entry.zero_points}
     return {band: known[band] for band in bands if band in known}

@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from batchflow.catalogue.files import ColumnFile
+from batchflow.catalogue.columns import ColumnFile
 from batchflow.errors import UserError
 
 Floats = NDArray[np.float64]
