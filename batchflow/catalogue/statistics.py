@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from batchflow.catalogue.read import CatalogueSummary, read_with_summary
+from batchflow.catalogue.read import read_with_summary
+from batchflow.catalogue.summary import CatalogueSummary
 from batchflow.catalogue.units import AB_OF_ONE_MJY
 from batchflow.catalogue_settings import CatalogueSettings
 from batchflow.errors import UserError
