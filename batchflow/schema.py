@@ -167,7 +167,7 @@ def posterior_schema(parameters: Sequence[str]) -> pa.Schema:
     fields.append(field("n_modes", pa.int16()))
     fields.append(field("mode_weight", pa.list_(pa.float32())))
     fields += [field(f"mode_{parameter}", pa.list_(pa.float32())) for parameter in parameters]
-    names = ("efficiency", "log_evidence", "ppc_chi2", "ppc_pvalue")
+    names = ("efficiency", "log_evidence", "ppc_chi2", "ppc_pvalue", "member_spread")
     fields += [field(name, pa.float32()) for name in names]
     fields.append(field("flags", pa.int32()))
     fields += [field(f"published_{name}", pa.float64()) for name in PUBLISHED]

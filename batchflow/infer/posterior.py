@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,12 @@ from batchflow.catalogue.files import checksum
 from batchflow.errors import UserError
 from batchflow.flow.checkpoint import PosteriorNetwork, load_model
 from batchflow.infer.clusters import Clusters, from_arrays
+from batchflow.infer.disagreement import member_spread
 from batchflow.infer.draw import Draws, Options, Proposal, draw_posteriors
 from batchflow.infer.likelihood import TorchFluxTable
 from batchflow.infer.support import outside_training
 from batchflow.infer.table import posterior_flags, posterior_table, summary_columns
+from batchflow.mocks.noise import DEFAULT_SURVEY
 from batchflow.physics.table import FluxTable
 from batchflow.prior_settings import PriorSettings
 from batchflow.schema import Flag
@@ -102,6 +104,8 @@ class Model:
         if draws < 1:
             raise UserError(f"draws = {draws}; expected 1 or more")
         clusters = from_arrays(fluxes, errors, distance_mpc, len(self.bands))
+        if self.network.noise.explicit:
+            clusters = replace(clusters, surveys=[DEFAULT_SURVEY] * len(clusters.keys))
         found = draw_posteriors(self.proposal, clusters, Options(draws, certify, seed))
         table = self.summarise(_catalogue(clusters), clusters, found)
         return Posterior(found.values, found.log_weights, table)
@@ -128,6 +132,7 @@ class Model:
             Columns of `schema.posterior_schema`.
         """
         columns = summary_columns(draws, self.network.boxes, self.table)
+        columns["member_spread"] = member_spread(draws, len(self.network.members))
         columns["n_bands"] = clusters.measured.sum(axis=1)
         strange = Flag.OUTSIDE_TRAINING * outside_training(clusters, self.network.noise)
         bits = clusters.flags | posterior_flags(draws, self.network.boxes, least) | strange.astype(np.int32)

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 
 from batchflow.errors import UserError
 from batchflow.mocks.error_fit import FEWEST, REACH, BandNoise, expect, fit_band, telling
-from batchflow.mocks.noise import NoiseModel
+from batchflow.mocks.noise import DEFAULT_SURVEY, NoiseModel
 from batchflow.schema import error_column, flux_column, limit_column
+from batchflow.settings import Range
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -104,7 +105,13 @@ def estimate_noise(tables: Tables, bands: Sequence[str], systematic: float) -> N
     )
 
 
-def explicit_noise(bands: Sequence[str], depth_range: tuple[float, float], systematic: float) -> NoiseModel:
+def explicit_noise(
+    bands: Sequence[str],
+    depth_range: Range,
+    systematic: float,
+    fractional: float = 0.0,
+    brightness: Range | None = None,
+) -> NoiseModel:
     """Noise model of a job without a catalogue: one survey, "default", of any depth in a range.
 
     Parameters
@@ -114,25 +121,29 @@ def explicit_noise(bands: Sequence[str], depth_range: tuple[float, float], syste
     depth_range : tuple of float
         log10 of the least and the largest 1-sigma depth [mJy].
     systematic : float
-        Fractional error added in quadrature.
+        Fractional error added in quadrature, which reported errors do not hold.
+    fractional : float
+        Fractional error that reported errors do hold.
+    brightness : tuple of float, optional
+        Range of log10 max(f / s) to train on.
 
     Returns
     -------
     NoiseModel
-        Background noise alone; log10 xi is uniform, so that the depth covers the range.
+        Background and fractional errors; log10 xi is uniform, so that the depth covers the range.
     """
     low, high = depth_range
     one_survey = np.ones((1, len(bands)))
     depth = 10 ** (0.5 * (low + high)) * one_survey
     return NoiseModel(
         bands=tuple(bands),
-        surveys=("default",),
+        surveys=(DEFAULT_SURVEY,),
         depth=depth,
         photon=1e-9 * depth,
-        fractional=1e-6 * one_survey,
+        fractional=max(fractional, 1e-6) * one_survey,
         scatter=(high - low) / np.sqrt(12) * one_survey,
         correlation=np.ones(1),
-        brightness=np.array([DEFAULT_BRIGHTNESS]),
+        brightness=np.array([brightness or DEFAULT_BRIGHTNESS]),
         systematic=systematic,
         limit_fraction=np.zeros(1),
         scatter_shape="uniform",

@@ -23,6 +23,7 @@ from batchflow.train import resume
 from batchflow.train.data import Batches, Mocks, ShardSet
 from batchflow.train.history import Record, read_history, write_history
 from batchflow.train.optimise import Optimisation
+from batchflow.train.patience import Patience
 from batchflow.train.prepare import prepare
 from batchflow.train.simulate import simulate
 
@@ -109,6 +110,7 @@ class _Fit:
     """A training under way."""
 
     def __init__(self, training: Training, folder: Path, device: torch.device) -> None:
+        self.begun = time.monotonic()
         self.training, self.folder, self.device = training, folder, device
         settings, seed = training.settings, training.seed
         self.settings = training.description.get("settings", {})
@@ -123,10 +125,12 @@ class _Fit:
         self.batches = Batches(training.shards, settings.batch, seed, device)
         self.epoch_steps = [self.batches.steps(epoch) for epoch in range(settings.epochs)]
         self.held_out = self._simulated(training.shards.read_held_out(HELD_OUT_ROWS).to(device), "held out")
+        self.held_out_loss = float("nan")
         self.step = 0
         self.recorded = (0, 0.0)
         self.records: list[Record] = []
-        self.begun = self.saved = time.monotonic()
+        self.patience = Patience(settings.patience)
+        self.saved = time.monotonic()
         if saved is not None:
             self._restore(saved)
 
@@ -140,12 +144,14 @@ class _Fit:
                 self.step += 1
                 done = self._fraction()
                 self._note(epoch, batch, done)
+                done = 1.0 if self.patience.exhausted else done
                 newest = self.records[-1] if self.records else None
                 progress(TrainingProgress(self.step, sum(self.epoch_steps), done, newest))
                 if done >= 1:
                     break
         if not self.records:  # resumed at the very end, and the history is gone
             self._record(self._place(self.step - 1))
+        self.held_out_loss = self.patience.settle(self.records[-1].held_out_loss, self.network.density)
 
     def figures(self) -> dict[str, float]:
         """What came out, as numbers."""
@@ -158,7 +164,7 @@ class _Fit:
             "seconds": last.seconds,
             "rows_per_second": rows / max(last.seconds, 1e-9),
             "train_loss": last.train_loss,
-            "held_out_loss": last.held_out_loss,
+            "held_out_loss": self.held_out_loss,
             "weights": weights,
         }
 
@@ -181,6 +187,8 @@ class _Fit:
         return time.monotonic() - self.begun
 
     def _fraction(self) -> float:
+        if self.patience.exhausted:
+            return 1.0
         limit = self.training.settings.max_minutes
         timed = self._seconds() / (60 * limit) if limit else 0.0
         return min(1.0, max(self.step / sum(self.epoch_steps), timed))
@@ -193,6 +201,8 @@ class _Fit:
         if ended or done >= 1 or (batch + 1) % RECORD_STEPS == 0:
             self.optimisation.check(epoch, batch)
             self._record((epoch, batch))
+        if ended:
+            self.patience.look(self.records[-1].held_out_loss, self.network.density)
         if time.monotonic() - self.saved >= self.training.settings.checkpoint_seconds:
             self.optimisation.check(epoch, batch)
             self._save()
@@ -229,7 +239,8 @@ class _Fit:
             "fingerprint": self.training.fingerprint,
             "settings": self.settings,
         }
-        tensors = resume.pack(self.network.density, self.optimisation.optimiser) | losses
+        best, state["patience"] = self.patience.pack()
+        tensors = resume.pack(self.network.density, self.optimisation.optimiser) | losses | best
         resume.write_checkpoint(self.folder / CHECKPOINT_FOLDER, resume.Checkpoint(tensors, state))
         self.saved = time.monotonic()
 
@@ -238,6 +249,7 @@ class _Fit:
         resume.unpack(saved.tensors, self.network.density, self.optimisation.optimiser)
         self.optimisation.loss_sum.copy_(saved.tensors["loss_sum"])
         self.optimisation.steps.copy_(saved.tensors["loss_steps"])
+        self.patience.unpack(saved.tensors, saved.state["patience"])
         self.step = saved.state["step"]
         self.begun = time.monotonic() - saved.state["seconds"]
         self.recorded = tuple(saved.state["recorded"])

@@ -14,6 +14,7 @@ from batchflow.catalogue.ingest import survey_tables
 from batchflow.config import Job
 from batchflow.flow.network import Specification
 from batchflow.infer.posterior import TABLE_FILE
+from batchflow.keys import key
 from batchflow.mocks.estimate import estimate_noise, explicit_noise
 from batchflow.mocks.flux_table import open_table
 from batchflow.mocks.noise import NoiseModel
@@ -23,14 +24,20 @@ from batchflow.plan import fingerprint, flatten
 from batchflow.stages import from_resolved
 from batchflow.train.data import open_shards
 from batchflow.train.fit import Training, TrainingProgress, train
+from batchflow.train.plan import member_name
 
 Report = Callable[[dict[str, Any]], None]
 
 
 def train_model(
-    job: dict[str, Any], folder: str, inputs: dict[str, list[str]], settings: dict[str, Any], report: Report
+    job: dict[str, Any],
+    folder: str,
+    inputs: dict[str, list[str]],
+    settings: dict[str, Any],
+    report: Report,
+    place: dict[str, int],
 ) -> dict[str, float]:
-    """Train the model of a job and write its folder.
+    """Train the model of a job, or a member of its ensemble, and write its folder.
 
     Parameters
     ----------
@@ -44,6 +51,8 @@ def train_model(
         As `stages.train_settings` gives them; kept in the model.
     report : callable
         Told how training stands, a few times a second at most.
+    place : dict
+        ``member``: which one, from 0; ``sharing``: how many trainings this machine has at once.
 
     Returns
     -------
@@ -52,19 +61,29 @@ def train_model(
     """
     found = from_resolved(job, "job")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    # A nanny allows its worker one thread; training is alone on the machine and takes all.
+    # A nanny allows its worker one thread; trainings share the machine's cores among themselves.
     before = torch.get_num_threads()
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(max(1, cores() // place["sharing"]))
+    own = Path(folder) / member_name(place["member"]) if found.train.members > 1 else Path(folder)
     try:
         open_table(found, RunFolder(Path(folder).parent)).save(Path(folder) / TABLE_FILE)
-        training = make_training(found, inputs, settings)
+        training = make_training(found, inputs, settings, place["member"])
         training.description["flux_table_sha256"] = checksum(Path(folder) / TABLE_FILE)
-        return train(training, Path(folder), device, _sparingly(report)) | {"cuda": float(device == "cuda")}
+        return train(training, own, device, _sparingly(report)) | {"cuda": float(device == "cuda")}
     finally:
         torch.set_num_threads(before)
 
 
-def make_training(job: Job, inputs: dict[str, list[str]], settings: dict[str, Any]) -> Training:
+def cores() -> int:
+    """Cores that this process may use: a batch system often gives fewer than the machine has."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def make_training(
+    job: Job, inputs: dict[str, list[str]], settings: dict[str, Any], member: int = 0
+) -> Training:
     """Everything that decides what comes out of a training.
 
     Parameters
@@ -75,6 +94,8 @@ def make_training(job: Job, inputs: dict[str, list[str]], settings: dict[str, An
         Paths of the ``shards`` and of the ``catalogue`` parts.
     settings : dict
         As `stages.train_settings` gives them.
+    member : int
+        Of an ensemble; member 0 is the network that a job without an ensemble trains.
 
     Returns
     -------
@@ -89,7 +110,8 @@ def make_training(job: Job, inputs: dict[str, list[str]], settings: dict[str, An
         "prior_settings": job.prior.model_dump(mode="json"),
         "engine": open_engine(job.model).describe(),
     }
-    return Training(specification, shards, job.train, job.seed, fingerprint(settings), description)
+    seed = key(job.seed, "member", member) if member else job.seed
+    return Training(specification, shards, job.train, seed, fingerprint(settings), description)
 
 
 def make_noise(job: Job, parts: list[str]) -> NoiseModel:
@@ -107,9 +129,12 @@ def make_noise(job: Job, parts: list[str]) -> NoiseModel:
     NoiseModel
         One survey each.
     """
-    if job.noise.depth is not None:
-        return explicit_noise(job.model.bands, job.noise.depth, job.noise.systematic)
-    return estimate_noise(survey_tables(parts), job.model.bands, job.noise.systematic)
+    noise = job.noise
+    if noise.depth is not None:
+        return explicit_noise(
+            job.model.bands, noise.depth, noise.systematic, noise.fractional, noise.brightness
+        )
+    return estimate_noise(survey_tables(parts), job.model.bands, noise.systematic)
 
 
 def _sparingly(report: Report) -> Callable[[TrainingProgress], None]:
