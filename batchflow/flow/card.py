@@ -42,7 +42,7 @@ the folder."""
 LIMITS = """\
 - A cluster is a simple stellar population behind a foreground screen. Stochastic sampling of the IMF is not
   modelled: below some 3000 solar masses real clusters scatter more than the posteriors say.
-- Photometry outside the noise domain below carries the flag OUTSIDE_TRAINING; a low `efficiency` carries
+- Photometry outside the noise domain above carries the flag OUTSIDE_TRAINING; a low `efficiency` carries
   LOW_EFFICIENCY. Neither should be used without a look.
 - Where a true model lies outside the prior or the stellar library, the posterior is wrong without a sign,
   unless no model fits (POOR_FIT)."""

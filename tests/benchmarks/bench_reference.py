@@ -44,9 +44,9 @@ FRACTION, DEPTH = 0.05, (-5.3, -4.3)
 
 
 def observe(job: Job, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
-    """True parameters, fluxes, reported errors and depths [mJy] of clusters seen in F555W; by the issue's words.
+    """True parameters, fluxes, reported errors and depths [mJy] of clusters seen in F555W.
 
-    Written out here, not drawn by the package's noise model: the two must agree.
+    The noise is written out here, not drawn by the package's noise model: the two must agree.
     """
     rng = generator(0, "reference", "held out")
     engine = open_engine(job.model)
@@ -88,7 +88,9 @@ def log_density(model: Model, theta: np.ndarray, flux: np.ndarray, error: np.nda
     clusters = from_arrays(flux, error, DISTANCE, flux.shape[1])
     seen, _ = observations(clusters, model.network)
     near = theta - np.array([0.0, 1.0, 0.0]) * clusters.log_mass_shift[:, None]
-    survey = torch.full((len(theta),), model.network.noise.surveys.index(DEFAULT_SURVEY), device=seen.flux.device)
+    survey = torch.full(
+        (len(theta),), model.network.noise.surveys.index(DEFAULT_SURVEY), device=seen.flux.device
+    )
     return model.network.log_prob(torch.as_tensor(near).to(seen.flux), seen, survey).cpu().numpy()
 
 

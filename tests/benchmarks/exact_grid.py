@@ -81,9 +81,9 @@ class ExactGrid:
         cells = kept[:-1, :-1] | kept[1:, :-1] | kept[:-1, 1:] | kept[1:, 1:]
         points, weight = self.points[cells].reshape(-1, len(flux)), self.weight[cells].ravel()
         log_mass, mass_weight = self._mass_points(flux, depth, points)
-        log_like = np.stack([
-            self._log_likelihood(flux, depth, points * np.exp(column)[:, None]) for column in log_mass.T
-        ], 1)
+        log_like = np.stack(
+            [self._log_likelihood(flux, depth, points * np.exp(column)[:, None]) for column in log_mass.T], 1
+        )
         top = log_like.max()
         total = (np.exp(log_like - top) * mass_weight * weight[:, None]).sum()
         return float(top + np.log(total) - np.log(self.volume))
