@@ -15,7 +15,7 @@ pytestmark = pytest.mark.docs
 
 
 def commands():
-    lines = re.findall(r"^    (batchflow [a-z]+ (?:jobs|runs)/.*)$", README, re.MULTILINE)
+    lines = re.findall(r"^    (batchflow [a-z-]+ (?:jobs|runs)/.*)$", README, re.MULTILINE)
     return [line.split("  #")[0].strip() for line in lines]
 
 
@@ -26,7 +26,14 @@ def demo():
 
 
 def test_the_readme_shows_commands():
-    assert {command.split()[1] for command in commands()} == {"check", "run", "status", "query", "model"}
+    assert {command.split()[1] for command in commands()} == {
+        "check",
+        "run",
+        "status",
+        "query",
+        "model",
+        "model-card",
+    }
 
 
 @pytest.mark.parametrize("command", commands())

@@ -27,6 +27,7 @@ from batchflow.train.optimise import Optimisation
 from batchflow.train.patience import Patience
 from batchflow.train.prepare import prepare
 from batchflow.train.simulate import simulate
+from batchflow.train.threads import threads
 
 HELD_OUT_ROWS = 16_384
 """Held-out mocks that each record looks at; always the same ones, with the same noise."""
@@ -120,7 +121,9 @@ class _Fit:
         saved = resume.read_checkpoint(folder / CHECKPOINT_FOLDER, training.fingerprint, self.settings)
         self.network = new_network(training.specification, key(seed, "train", "weights"))
         if saved is None:
-            prepare(self.network, training.shards, seed, training.emulator_steps)
+            # Its steps are too small to share: on a busy machine, threads would wait for each other.
+            with threads(1):
+                prepare(self.network, training.shards, seed, training.emulator_steps)
         self.network.density.emulator.requires_grad_(False)
         self.network.density.to(device)
         self.noise = self.network.noise_on(device)

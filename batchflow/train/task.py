@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -25,6 +24,7 @@ from batchflow.stages import from_resolved
 from batchflow.train.data import open_shards
 from batchflow.train.fit import Training, TrainingProgress, train
 from batchflow.train.plan import member_name
+from batchflow.train.threads import cores, threads
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -61,24 +61,13 @@ def train_model(
     """
     found = from_resolved(job, "job")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    # A nanny allows its worker one thread; trainings share the machine's cores among themselves.
-    before = torch.get_num_threads()
-    torch.set_num_threads(max(1, cores() // place["sharing"]))
     own = Path(folder) / member_name(place["member"]) if found.train.members > 1 else Path(folder)
-    try:
+    # A nanny allows its worker one thread; trainings share the machine's cores among themselves.
+    with threads(cores() // place["sharing"]):
         open_table(found, RunFolder(Path(folder).parent)).save(Path(folder) / TABLE_FILE)
         training = make_training(found, inputs, settings, place["member"])
         training.description["flux_table_sha256"] = checksum(Path(folder) / TABLE_FILE)
         return train(training, own, device, _sparingly(report)) | {"cuda": float(device == "cuda")}
-    finally:
-        torch.set_num_threads(before)
-
-
-def cores() -> int:
-    """Cores that this process may use: a batch system often gives fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def make_training(

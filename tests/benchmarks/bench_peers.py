@@ -38,7 +38,8 @@ from batchflow.train.history import read_history
 from batchflow.train.optimise import one_cycle
 from batchflow.train.prepare import prepare
 from batchflow.train.simulate import simulate
-from batchflow.train.task import cores, make_training
+from batchflow.train.task import make_training
+from batchflow.train.threads import cores
 
 BATCH, RATE = 1024, 3e-3
 HELD_OUT, OBJECTS, DRAWS = 8192, 200, 500

@@ -32,7 +32,8 @@ from batchflow.physics.engine import open_engine
 from batchflow.shards import write_table
 from batchflow.train.fit import TrainingProgress, _Fit
 from batchflow.train.optimise import Optimisation
-from batchflow.train.task import cores, make_training
+from batchflow.train.task import make_training
+from batchflow.train.threads import cores
 
 ROWS, TURN = 100_000, 20
 DRAWS, OBJECTS = 500, 128
