@@ -132,7 +132,10 @@ class Model:
             Columns of `schema.posterior_schema`.
         """
         columns = summary_columns(draws, self.network.boxes, self.table)
-        columns["member_spread"] = member_spread(draws, len(self.network.members))
+        # Null, not NaN, where there is no ensemble: tables of equal runs then compare as equal.
+        columns["member_spread"] = pa.array(
+            member_spread(draws, len(self.network.members)), pa.float32(), from_pandas=True
+        )
         columns["n_bands"] = clusters.measured.sum(axis=1)
         strange = Flag.OUTSIDE_TRAINING * outside_training(clusters, self.network.noise)
         bits = clusters.flags | posterior_flags(draws, self.network.boxes, least) | strange.astype(np.int32)
