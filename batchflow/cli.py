@@ -170,6 +170,14 @@ def model_command(
         print(f"picture  {draw_model(found, points, picture)}", file=sys.stderr)
 
 
+@app.command("model-card")
+def model_card_command(run: RunPath) -> None:
+    """Describe a trained model in Markdown: bands, prior, physics, noise, training, calibration."""
+    from batchflow.flow.card import card_of
+
+    print(card_of(run), end="")
+
+
 @app.command()
 def catalogue(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A catalogue of clusters.")],

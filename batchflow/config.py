@@ -128,11 +128,34 @@ class NoiseSettings(Settings):
         description="log10 range of the 1-sigma depth [mJy], the same in all bands; "
         "for a job without catalogues",
     )
+    fractional: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="fraction of the flux that reported errors hold in quadrature; for a job without "
+        "catalogues",
+    )
+    brightness: Range | None = Field(
+        None,
+        description="log10 range of the true flux over the depth, in the band where it is largest, that "
+        "training covers; for a job without catalogues",
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> NoiseSettings:
+        for name in ("fractional", "brightness"):
+            if getattr(self, name) and self.depth is None:
+                raise ValueError(f"{name} needs depth = [low, high]; catalogues tell their own")
+        for name in ("depth", "brightness"):
+            found = getattr(self, name)
+            if found is not None and not found[0] < found[1]:
+                raise ValueError(f"{name} = {list(found)} is empty; expected [low, high] with low < high")
+        return self
 
     @model_serializer(mode="wrap")
     def _without_unused(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what is not used: a job without it keeps its fingerprint."""
-        unused = {"model_error": 0.0}
+        unused = {"model_error": 0.0, "fractional": 0.0, "brightness": None}
         return {name: value for name, value in dump(self).items() if unused.get(name, ...) != value}
 
 
@@ -162,6 +185,18 @@ class TrainSettings(Settings):
     held_out: float = Field(0.02, gt=0, lt=0.5, description="share of each shard kept for validation")
     max_minutes: PositiveFloat | None = Field(None, description="stop after this time, whatever is left")
     checkpoint_seconds: PositiveFloat = Field(30.0, description="time between checkpoints")
+    patience: PositiveInt | None = Field(
+        None,
+        description="stop after this many epochs in which the held-out loss did not fall, and keep the best "
+        "weights; default: never",
+    )
+    members: int = Field(1, ge=1, le=64, description="networks trained apart, whose mixture is the proposal")
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is not used: a job without it keeps its fingerprint."""
+        unused = {"patience": None, "members": 1}
+        return {name: value for name, value in dump(self).items() if unused.get(name, ...) != value}
 
 
 class InferSettings(Settings):
