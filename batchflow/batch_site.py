@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
-import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,12 +21,12 @@ from batchflow.jobs import job_class, job_options, resources
 from batchflow.pools import BatchCluster, PoolPlan
 from batchflow.shards import write_bytes
 from batchflow.sites import SiteSettings, load_site
+from batchflow.submit.ledger import ledger_path, remember
 
 WORKER_LOGS = Path("logs") / "workers"
-FOUND = "scheduler.json"
 
 
-def pool_plans(site: SiteSettings, logs: Path, tls: Any = None) -> list[PoolPlan]:
+def pool_plans(site: SiteSettings, logs: Path, tls: Any = None, ledger: Path | None = None) -> list[PoolPlan]:
     """What the jobs of each pool of a site are.
 
     Parameters
@@ -38,13 +37,15 @@ def pool_plans(site: SiteSettings, logs: Path, tls: Any = None) -> list[PoolPlan
         Folder of the jobs' output.
     tls : distributed.Security, optional
         Of the connections.
+    ledger : Path, optional
+        Where each job is remembered when it is submitted.
 
     Returns
     -------
     list of PoolPlan
         Of the pools that the site has.
     """
-    job = job_class(site.system)
+    job = job_class(site.system, _remembering(ledger, site.system) if ledger else None)
     plans = []
     for name in ("cpu", "gpu"):
         if (pool := getattr(site, name)) is None:
@@ -64,6 +65,10 @@ def pool_plans(site: SiteSettings, logs: Path, tls: Any = None) -> list[PoolPlan
             )
         )
     return plans
+
+
+def _remembering(ledger: Path, system: str) -> Callable[[str, str], None]:
+    return lambda name, id_: remember(ledger, id_, system, "worker", name)
 
 
 def worker_scripts(site: SiteSettings, logs: Path, tls: Any = None) -> dict[str, str]:
@@ -94,7 +99,7 @@ def batch_client(settings: ClusterSettings, scratch: Path) -> Iterator[Client]:
     logs = scratch.parent / WORKER_LOGS
     with _tls(settings, site) as tls:
         scheduler = _scheduler(settings, site, tls)
-        plans = pool_plans(site, logs, tls)
+        plans = pool_plans(site, logs, tls, ledger_path(scratch.parent))
         with (
             BatchCluster(
                 scheduler, plans, settings.wait_minutes, security=tls, silence_logs=logging.CRITICAL
@@ -113,15 +118,14 @@ def allocation_client(settings: ClusterSettings, scratch: Path) -> Iterator[Clie
     settings : ClusterSettings
         With the `scheduler_file` through which they find us.
     scratch : Path
-        Unused but for the shared interface; each rank has its own.
+        In the run folder.
 
     Yields
     ------
     distributed.Client
         The file goes with the block, and the ranks end.
     """
-    assert settings.scheduler_file is not None  # noqa: S101 (settings have checked it)
-    path = settings.scheduler_file
+    path = settings.scheduler_file or scratch.parent / "scheduler.json"
     secrets = Path(os.environ.get("BATCHFLOW_SECRETS", "~/.cache/batchflow")).expanduser()
     interface = os.environ.get("BATCHFLOW_INTERFACE") or None
     site = SiteSettings(system="slurm", interface=interface, secrets=str(secrets))
@@ -136,26 +140,6 @@ def allocation_client(settings: ClusterSettings, scratch: Path) -> Iterator[Clie
                     yield client
             finally:
                 path.unlink(missing_ok=True)
-
-
-def ssh_hint(link: str, login: str | None = None) -> str:
-    """How to see a dashboard from one's own desk.
-
-    Parameters
-    ----------
-    link : str
-        The dashboard's address, such as ``http://127.0.0.1:8787/status``.
-    login : str, optional
-        Name of the login node.
-
-    Returns
-    -------
-    str
-        An ssh command that brings it to the same address here.
-    """
-    host, _, port = link.split("//", 1)[-1].split("/", 1)[0].rpartition(":")
-    through = f"-J {login or 'LOGIN_NODE'} "
-    return f"ssh -N -L {port}:{host}:{port} {through}{socket.gethostname()}"
 
 
 def _scheduler(settings: ClusterSettings, site: SiteSettings, tls: Any) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 from enum import StrEnum
@@ -33,6 +34,13 @@ class ModeName(StrEnum):
     resume = "resume"
     restart = "restart"
     refuse = "refuse"
+
+
+class Split(StrEnum):
+    """How many drivers a submitted job has."""
+
+    one = "one"
+    separate = "separate"
 
 
 JobFile = Annotated[Path, typer.Argument(metavar="JOB", help="The job file (TOML).")]
@@ -100,6 +108,7 @@ def _run_stages(
     from batchflow.pipeline import run_stages
 
     _log_to_terminal(verbose)
+    signal.signal(signal.SIGTERM, _terminated)
     job = load_job(path, overrides)
     if found := problems(job):
         raise UserError("\n  ".join([f"{path}:", *found]))
@@ -111,6 +120,11 @@ def _run_stages(
         lines = "\n".join(f"  {unit}: {reason}" for unit, reason in failures[:10])
         print(f"batchflow: {len(failures)} units failed, the rest is done:\n{lines}", file=sys.stderr)
         raise typer.Exit(UNITS_FAILED)
+
+
+def _terminated(number: int, _: Any) -> NoReturn:
+    """Leave by the usual way when a batch system ends us, so that the workers' jobs end too."""
+    raise SystemExit(128 + number)
 
 
 @app.command()
@@ -127,6 +141,65 @@ def check(job: JobFile, overrides: SetOption = None, as_json: JsonOption = False
         _print_pairs(f"{job} is in order", describe_job(found))
     if wrong:
         raise UserError("\n  ".join([f"{job}:", *wrong]))
+
+
+@app.command()
+def submit(
+    job: JobFile,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the scripts, submit nothing.")] = False,
+    after: Annotated[str | None, typer.Option(metavar="JOBID", help="Begin when this job has ended.")] = None,
+    stages: Annotated[
+        Split, typer.Option(help="One driver for all stages, or a job for each kind.")
+    ] = Split.one,
+    single_allocation: Annotated[
+        bool, typer.Option("--single-allocation", help="Driver and workers in one Slurm job, by srun.")
+    ] = False,
+    mode: ModeOption = ModeName.resume,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Hand a job to the batch system; the driver itself becomes a batch job."""
+    from batchflow.check import problems
+    from batchflow.config import load_job
+    from batchflow.submit import run as submission
+
+    found = load_job(job, overrides or [])
+    if wrong := problems(found):
+        raise UserError("\n  ".join([f"{job}:", *wrong]))
+    how = submission.Submission(stages.value, single_allocation, after, mode.value)
+    if dry_run:
+        texts = submission.scripts(found, how)
+        print("\n".join(f"### {title}\n{text}" for title, text in texts.items()))
+        return
+    made = submission.submit(found, how)
+    if as_json:
+        _print_json([vars(item) for item in made])
+    else:
+        print(submission.how_to_follow(found, made))
+
+
+@app.command()
+def jobs(run: RunPath, as_json: JsonOption = False) -> None:
+    """List the batch jobs of a run and how they stand."""
+    from batchflow.submit.run import jobs_of
+
+    rows = jobs_of(run)
+    if as_json:
+        _print_json(rows)
+        return
+    table = Table("id", "kind", "name", "state")
+    for row in rows:
+        table.add_row(*map(str, row.values()))
+    _results().print(table)
+
+
+@app.command()
+def cancel(run: RunPath) -> None:
+    """End the batch jobs of a run; what is done stays done."""
+    from batchflow.submit.run import cancel_run
+
+    ended = cancel_run(run)
+    print(f"cancelled {', '.join(ended)}" if ended else "no job of this run was waiting or running")
 
 
 @app.command()

@@ -306,7 +306,7 @@ def local_workers(settings: ClusterSettings, scratch: Path) -> dict[str, dict[st
     """
     n_cpu = settings.cpu_workers or os.cpu_count() or 1
     names = [(f"cpu-{i}", CPU) for i in range(n_cpu)]
-    names += [(f"gpu-{i}", GPU) for i in range(settings.gpu_workers)]
+    names += [(f"gpu-{i}", GPU) for i in range(settings.gpu_workers or 1)]
     return {name: _worker(name, resource, settings, scratch) for name, resource in names}
 
 

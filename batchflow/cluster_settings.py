@@ -31,7 +31,9 @@ class ClusterSettings(Settings):
     cpu_workers: PositiveInt | None = Field(
         None, description="worker processes; default: one a core, at a batch site what the site's file says"
     )
-    gpu_workers: PositiveInt = Field(1, description="worker processes with the resource GPU=1, at most")
+    gpu_workers: PositiveInt | None = Field(
+        None, description="worker processes with the resource GPU=1; default: 1, at a batch site its file's"
+    )
     memory_limit: str = Field("auto", description="of each worker, e.g. 4GiB")
     dashboard: str = Field(
         "127.0.0.1:8787", description='address of the dashboard; any free port if taken; "off" for none'

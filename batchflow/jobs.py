@@ -6,14 +6,14 @@ import os
 import re
 import shlex
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from distributed import Status
 
 from batchflow.errors import UserError
-from batchflow.sites import ARRAYS, PoolSettings, SiteSettings, seconds
+from batchflow.sites import ARRAYS, JobSettings, PoolSettings, SiteSettings, seconds
 
 CLASSES = {
     "slurm": "SLURMJob",
@@ -33,13 +33,15 @@ OF_A_JOB = re.compile(r"^(SLURM_(?!CONF$)|PBS_(JOB|NODE|TASK|O_|ENVIRONMENT|QUEU
 """Variables that describe the driver's own job: a job submitted from there must not inherit them."""
 
 
-def job_class(system: str) -> type[Any]:
+def job_class(system: str, on_submit: Callable[[str, str], None] | None = None) -> type[Any]:
     """The job class of a batch system.
 
     Parameters
     ----------
     system : str
         Of `cluster_settings.BATCH_SYSTEMS`.
+    on_submit : callable, optional
+        Called with the name and the id of each job that is submitted.
 
     Returns
     -------
@@ -62,6 +64,11 @@ def job_class(system: str) -> type[Any]:
         @staticmethod
         async def _call(cmd: list[str], **kwargs: Any) -> str:
             return await base._call(cmd, env=outer_environment(os.environ), **kwargs)
+
+        async def start(self) -> None:
+            await super().start()
+            if on_submit is not None:
+                on_submit(str(self.name), str(self.job_id))
 
         async def close(self) -> None:
             await super().close()
@@ -118,11 +125,10 @@ def job_options(site: SiteSettings, pool: str, logs: Path, security: Any = None)
         "log_directory": harmless(logs),
         "job_script_prologue": list(site.prologue),
         "worker_extra_args": worker_arguments(site, pool),
-        "job_extra_directives": list(settings.directives),
         "security": security,
         "protocol": "tls://" if security else None,
     }
-    return {**options, **_of_system(site, settings)}
+    return {**options, **of_system(site.system, settings)}
 
 
 def worker_arguments(site: SiteSettings, pool: str) -> list[str]:
@@ -193,18 +199,39 @@ def harmless(path: Path) -> str:
     return str(path)
 
 
-def _of_system(site: SiteSettings, settings: PoolSettings) -> dict[str, Any]:
-    """What only some batch systems know."""
-    system = site.system
+def of_system(system: str, settings: JobSettings, more: Sequence[str] = ()) -> dict[str, Any]:
+    """Options of a job class that each batch system names in its own way.
+
+    Parameters
+    ----------
+    system : str
+        The batch system.
+    settings : JobSettings
+        Of the job.
+    more : sequence of str
+        Directives besides those of the settings.
+
+    Returns
+    -------
+    dict
+        For the job's ``__init__``.
+    """
+    total = seconds(settings.walltime)
+    directives = [*settings.directives, *more]
     if system == "htcondor":
-        pairs = [line.partition("=")[::2] for line in settings.directives]
-        limit = {"+MaxRuntime": str(seconds(settings.walltime))}
+        pairs = [line.partition("=")[::2] for line in directives]
+        limit = {"+MaxRuntime": str(total)}
         return {
             "disk": "1GiB",
             "job_extra_directives": limit | {key.strip(): value.strip() for key, value in pairs},
         }
-    found: dict[str, Any] = {"queue": settings.queue, ACCOUNT[system]: settings.account}
-    total = seconds(settings.walltime)
     hours, minutes, rest = total // 3600, total // 60 % 60, total % 60
-    found["walltime"] = f"{hours:02d}:{minutes:02d}" + ("" if system == "lsf" else f":{rest:02d}")
+    found: dict[str, Any] = {
+        "queue": settings.queue,
+        ACCOUNT[system]: settings.account,
+        "walltime": f"{hours:02d}:{minutes:02d}" + ("" if system == "lsf" else f":{rest:02d}"),
+        "job_extra_directives": directives,
+    }
+    if system in ("pbs", "sge", "oar") and settings.resource_spec:
+        found["resource_spec"] = settings.resource_spec
     return found

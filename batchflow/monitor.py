@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,7 +18,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from batchflow.cluster_settings import ClusterSettings
 from batchflow.plan import Plan, Unit
+from batchflow.sites import load_site
 
 CONSOLE = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 120)
 """Everything said to a person goes to standard error; standard output is for results."""
@@ -124,3 +127,42 @@ def listen(client: Any, topic: str, handler: Callable[[dict[str, Any]], None]) -
         yield
     finally:
         client.unsubscribe_topic(topic)
+
+
+def say_dashboard(cluster: ClusterSettings, link: str) -> None:
+    """Say where the dashboard is, and how to reach it from one's own desk.
+
+    Parameters
+    ----------
+    cluster : ClusterSettings
+        The job's.
+    link : str
+        The dashboard's address.
+    """
+    if cluster.dashboard_address is None:
+        CONSOLE.print("dashboard off")
+        return
+    CONSOLE.print(f"dashboard {link}", soft_wrap=True)
+    login = load_site(cluster).login if cluster.is_batch else None
+    if cluster.is_batch or cluster.site == "allocation":
+        CONSOLE.print(f"          from your own machine: {ssh_hint(link, login)}", soft_wrap=True)
+
+
+def ssh_hint(link: str, login: str | None = None) -> str:
+    """How to see a dashboard from one's own desk.
+
+    Parameters
+    ----------
+    link : str
+        The dashboard's address, such as ``http://127.0.0.1:8787/status``.
+    login : str, optional
+        Name of the login node.
+
+    Returns
+    -------
+    str
+        An ssh command that brings it to the same address here.
+    """
+    host, _, port = link.split("//", 1)[-1].split("/", 1)[0].rpartition(":")
+    through = f"-J {login or 'LOGIN_NODE'} "
+    return f"ssh -N -L {port}:{host}:{port} {through}{socket.gethostname()}"

@@ -22,7 +22,7 @@ from batchflow import stages
 from batchflow.catalogue.partition import Part
 from batchflow.config import Job
 from batchflow.errors import UserError
-from batchflow.monitor import CONSOLE
+from batchflow.monitor import CONSOLE, say_dashboard
 from batchflow.paths import RunFolder
 from batchflow.plan import Mode
 from batchflow.shards import write_json, write_text
@@ -58,7 +58,7 @@ class Session:
         from batchflow.cluster import connect
 
         client = self.stack.enter_context(connect(self.job.cluster, self.run.root / "scratch"))
-        CONSOLE.print(f"dashboard {client.dashboard_link}")
+        say_dashboard(self.job.cluster, client.dashboard_link)
         return client
 
     @cached_property

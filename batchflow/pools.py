@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import time
 from collections.abc import Mapping
@@ -12,12 +13,15 @@ from distributed import SpecCluster
 from tornado.ioloop import PeriodicCallback
 
 from batchflow.jobs import array_options
+from batchflow.submit.queue import is_over, states
 
 LOG = logging.getLogger("batchflow")
 
 TICK_SECONDS = 1.0
 LOST_SECONDS = 20.0
 """A worker that is away for so long does not come back: another job takes its place."""
+ASK_SECONDS = 10.0
+"""How often the batch system is asked whether jobs whose workers have not come still exist."""
 REPLACEMENTS = 5
 """Jobs in place of lost ones, for each job that a pool may have; after them something else must be wrong."""
 
@@ -72,6 +76,7 @@ class BatchCluster(SpecCluster):
         self.states = {plan.name: PoolState() for plan in pools}
         self.trouble: str | None = None
         self._seen: dict[str, float] = {}
+        self._asked = time.monotonic()
         self._ticker: PeriodicCallback | None = None
         super().__init__(scheduler=scheduler, workers={}, **kwargs)
 
@@ -110,6 +115,7 @@ class BatchCluster(SpecCluster):
         if self.status.name != "running":
             return
         self._drop_lost()
+        await self._drop_stillborn()
         for name in self.pools:
             self._set_size(name)
         if set(self.worker_spec) != set(self.workers):
@@ -146,6 +152,29 @@ class BatchCluster(SpecCluster):
                 state.lost += 1
                 LOG.warning("worker job %s is lost", name)
                 del self.worker_spec[name], self._seen[name]
+
+    async def _drop_stillborn(self) -> None:
+        """Drop jobs that ended before their worker came: the queue would be waited for in vain."""
+        pending = {
+            str(worker.job_id): name
+            for name, worker in self.workers.items()
+            if name in self.worker_spec and name not in self._seen and getattr(worker, "job_id", None)
+        }
+        if not pending or time.monotonic() - self._asked < ASK_SECONDS:
+            return
+        self._asked = time.monotonic()
+        system = next(iter(self.pools.values())).system
+        found = await asyncio.to_thread(states, system, list(pending))
+        for id_, name in pending.items():
+            if (
+                found is not None
+                and is_over(found.get(id_))
+                and name not in self._seen
+                and name in self.worker_spec
+            ):
+                self.states[str(name).rpartition("-")[0]].lost += 1
+                LOG.warning("worker job %s (%s) ended before its worker came; see its log", id_, name)
+                del self.worker_spec[name]
 
     def _set_size(self, pool: str) -> None:
         plan, state, count = self.pools[pool], self.states[pool], self._count(pool)

@@ -75,6 +75,13 @@ def seconds(walltime: str) -> int:
     return total
 
 
+def size_bytes(size: str) -> int:
+    """Bytes of a size such as ``16GiB``, as `Memory` has checked it."""
+    found = re.fullmatch(r"([\d.]+) ?([KMGT])(i?)B", size)
+    number, power, binary = found.groups() if found else ("0", "K", "")
+    return int(float(number) * (1024 if binary else 1000) ** (1 + "KMGT".index(power)))
+
+
 def _walltime(value: str) -> str:
     seconds(value)
     return value
@@ -96,10 +103,25 @@ class JobSettings(Settings):
     cores: PositiveInt = Field(1, description="cores of one job")
     memory: Memory = Field("4GiB", description="memory of one job")
     directives: tuple[Line, ...] = Field((), description='further directives, e.g. "--gres=gpu:1"')
+    resource_spec: Line | None = Field(
+        None, description="PBS, SGE, OAR: the resources in the system's words, in place of cores and memory"
+    )
 
 
 class DriverSettings(JobSettings):
     """[driver]: the job that plans, and holds the Dask scheduler and client."""
+
+
+class AllocationSettings(JobSettings):
+    """[allocation]: driver and workers in one Slurm job, for sites whose compute nodes may not submit."""
+
+    cpu_workers: PositiveInt = Field(4, description="ranks that are CPU workers; cores, memory are of a rank")
+    gpu_workers: PositiveInt = Field(1, description="ranks that are GPU workers")
+
+    @property
+    def megabytes(self) -> int:
+        """Memory of one core [MiB]."""
+        return max(1, size_bytes(self.memory) // self.cores // 2**20)
 
 
 class PoolSettings(JobSettings):
@@ -138,6 +160,7 @@ class SiteSettings(Settings):
         "~/.cache/batchflow", description="shared folder for temporary certificates, 0700"
     )
     driver: DriverSettings = DriverSettings()
+    allocation: AllocationSettings = AllocationSettings()
     cpu: PoolSettings | None = Field(None, description="the CPU pool; without one the GPU jobs do its work")
     gpu: PoolSettings = PoolSettings()
 
@@ -211,13 +234,9 @@ def parse_site(values: dict[str, Any], source: str) -> SiteSettings:
 
 def bounded(site: SiteSettings, cluster: ClusterSettings) -> SiteSettings:
     """Limit the pools of a site to the numbers of workers that a job asks for."""
-    wanted = {"cpu": cluster.cpu_workers, "gpu": cluster.gpu_workers if _given(cluster) else None}
+    wanted = {"cpu": cluster.cpu_workers, "gpu": cluster.gpu_workers}
     pools = {name: _limit(getattr(site, name), count) for name, count in wanted.items()}
     return site.model_copy(update=pools)
-
-
-def _given(cluster: ClusterSettings) -> bool:
-    return "gpu_workers" in cluster.model_fields_set
 
 
 def _limit(pool: PoolSettings | None, workers: int | None) -> PoolSettings | None:
@@ -233,6 +252,7 @@ def _explain(item: dict[str, Any]) -> str:
     if item["type"] == "extra_forbidden":
         fields: dict[str, type[Settings]] = {
             "driver": DriverSettings,
+            "allocation": AllocationSettings,
             "cpu": PoolSettings,
             "gpu": PoolSettings,
         }
