@@ -19,6 +19,7 @@ from distributed import Client, Future, Nanny, Scheduler, SpecCluster, as_comple
 from distributed.scheduler import KilledWorker
 
 from batchflow.cluster_settings import ClusterSettings
+from batchflow.dashboard.state import latest
 from batchflow.errors import UserError
 from batchflow.plan import Unit
 
@@ -94,8 +95,13 @@ def _open(settings: ClusterSettings, scratch: Path) -> AbstractContextManager[Cl
 
 
 def _dashboard_settings(settings: ClusterSettings) -> dict[str, Any]:
-    """Without a dashboard no page is served at all."""
-    return {} if settings.dashboard_address else {"distributed.scheduler.http.routes": []}
+    """Our page and metrics in Dask's dashboard; without a dashboard no page is served at all."""
+    if settings.dashboard_address is None:
+        return {"distributed.scheduler.http.routes": []}
+    from batchflow.dashboard import metrics, page
+
+    page.install()
+    return metrics.use_routes()
 
 
 def demand(client: Client, resource: str, units: int) -> None:
@@ -211,8 +217,9 @@ def run_units(
     try:
         for future in completed:
             unit = running.pop(future)
-            failure = _outcome(future, unit, on_done)
-            failures += [failure] if failure else []
+            if failure := _outcome(future, unit, on_done):
+                failures.append(failure)
+                latest().fail()
             left -= 1
             demand(client, pool.resource, left)
             # Workers come and go, and with them the number that may be in flight.

@@ -26,6 +26,9 @@ CLASSES = {
 ACCOUNT = {"slurm": "account", "pbs": "account", "lsf": "project", "sge": "project", "oar": "project"}
 """What dask-jobqueue calls the account; HTCondor has none."""
 
+WORKER_ENVIRONMENT = {"GOMP_SPINCOUNT": "50000"}
+"""As `cluster.DASK_SETTINGS` gives it to workers of this machine, and for its reason."""
+
 ORPHAN_SECONDS = 120
 """A worker ends when it finds no scheduler for so long: its driver is gone."""
 
@@ -113,6 +116,7 @@ def job_options(site: SiteSettings, pool: str, logs: Path, security: Any = None)
         When the log folder cannot stand in a job script.
     """
     settings: PoolSettings = getattr(site, pool)
+    exports = [f"export {name}={value}" for name, value in WORKER_ENVIRONMENT.items()]
     options: dict[str, Any] = {
         "cores": settings.cores,
         "memory": settings.memory,
@@ -123,7 +127,7 @@ def job_options(site: SiteSettings, pool: str, logs: Path, security: Any = None)
         "death_timeout": ORPHAN_SECONDS,
         "local_directory": f'"{site.scratch}"' if site.scratch.startswith("$") else site.scratch,
         "log_directory": harmless(logs),
-        "job_script_prologue": list(site.prologue),
+        "job_script_prologue": [*site.prologue, *exports],
         "worker_extra_args": worker_arguments(site, pool),
         "security": security,
         "protocol": "tls://" if security else None,

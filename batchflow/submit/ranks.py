@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from batchflow.jobs import WORKER_ENVIRONMENT
 from batchflow.security import CA, CERT, KEY
 
 WAIT_SECONDS = 300.0
@@ -102,9 +103,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     mine = role(rank, cpu, gpu)
     if mine == "driver":
         return _drive(options, file)
-    if mine != "none" and (found := _scheduler(file)):
+    if mine != "none" and (found := _scheduler(file))["address"]:
         command = worker_command(found, f"{mine.lower()}-{rank}", mine, options)
-        subprocess.run(command, check=False)  # noqa: S603 (a list, no shell)
+        subprocess.run(command, check=False, env=os.environ | WORKER_ENVIRONMENT)  # noqa: S603 (a list, no shell)
     return 0
 
 
@@ -113,24 +114,23 @@ def _drive(options: argparse.Namespace, file: Path) -> int:
         "BATCHFLOW_SECRETS": _expanded(options.secrets),
         "BATCHFLOW_INTERFACE": options.interface,
     }
-    for stage in options.stages:
-        command = [sys.executable, "-m", "batchflow", stage, options.job, "--mode", options.mode]
-        command += ["--set", "cluster.site=allocation", "--set", f"cluster.scheduler_file={file}"]
-        done = subprocess.run(command, check=False, env=environment)  # noqa: S603 (a list, no shell)
-        if done.returncode:
-            return done.returncode
-    return 0
+    command = [sys.executable, "-m", "batchflow", "run", options.job, "--mode", options.mode]
+    command += ["--set", "cluster.site=allocation", "--set", f"cluster.scheduler_file={file}"]
+    done = subprocess.run(command, check=False, env=environment)  # noqa: S603 (a list, no shell)
+    # A run with nothing left to do never made a scheduler: the other ranks need not wait for one.
+    file.write_text(json.dumps({"address": None}), encoding="utf-8")
+    return done.returncode
 
 
-def _scheduler(file: Path) -> dict[str, Any] | None:
-    """What the driver says of its scheduler; None when it never does: a finished run needs no worker."""
+def _scheduler(file: Path) -> dict[str, Any]:
+    """What the driver says of its scheduler; its address is None when there is none to wait for."""
     deadline = time.monotonic() + WAIT_SECONDS
     while time.monotonic() < deadline:
         if file.is_file():
             found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
             return found
         time.sleep(0.5)
-    return None
+    return {"address": None}
 
 
 def _expanded(path: str) -> str:
@@ -143,7 +143,6 @@ def _parser() -> argparse.ArgumentParser:
     for name in ("memory", "scratch", "secrets", "interface", "logs", "mode"):
         parser.add_argument(f"--{name}", required=True)
     parser.add_argument("job")
-    parser.add_argument("stages", nargs="+")
     return parser
 
 

@@ -12,7 +12,7 @@ import tomli_w
 
 from batchflow import stages
 from batchflow.batch_site import WORKER_LOGS, worker_scripts
-from batchflow.config import STAGES, Job
+from batchflow.config import Job
 from batchflow.errors import UserError
 from batchflow.paths import RunFolder
 from batchflow.shards import write_text
@@ -181,7 +181,11 @@ def _make(site: SiteSettings, how: Submission, driver: Driver) -> Any:
 
 def _drivers(job: Job, how: Submission, site: SiteSettings) -> Iterable[Driver]:
     run = RunFolder(job.output.resolve())
-    several = SEPARATE if how.stages == "separate" else (("run",) if not _alone(site, how) else STAGES,)
+    several = SEPARATE if how.stages == "separate" else (("run",),)
+    if len(several) > 1 and _alone(site, how):
+        raise UserError(
+            "--stages separate needs compute nodes that may submit; one allocation runs all stages"
+        )
     for number, names in enumerate(several):
         after = how.after if number == 0 else "PREVIOUS_JOB"
         file = run.logs / "submitted.toml"

@@ -179,6 +179,6 @@ def _ranks_command(site: SiteSettings, driver: Driver, ranks: int) -> str:
         *("--workers", f"{settings.cpu_workers}", f"{settings.gpu_workers}"),
         *("--memory", settings.memory, "--scratch", site.scratch, "--secrets", site.secrets),
         *("--interface", site.interface or "", "--logs", str(driver.logs)),
-        *("--mode", driver.mode, str(driver.job_file), *driver.stages),
+        *("--mode", driver.mode, str(driver.job_file)),
     ]
     return f"exec srun --ntasks={ranks} --kill-on-bad-exit=0 {shlex.join([*program, *arguments])}"
