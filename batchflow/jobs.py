@@ -236,6 +236,10 @@ def of_system(system: str, settings: JobSettings, more: Sequence[str] = ()) -> d
         "walltime": f"{hours:02d}:{minutes:02d}" + ("" if system == "lsf" else f":{rest:02d}"),
         "job_extra_directives": directives,
     }
+    if system == "oar":
+        found["memory_per_core_property_name"] = (
+            "not_applicable"  # resource_spec says it, where a site wants it
+        )
     if system in ("pbs", "sge", "oar") and settings.resource_spec:
         found["resource_spec"] = settings.resource_spec
     return found

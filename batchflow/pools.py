@@ -22,7 +22,7 @@ LOST_SECONDS = 20.0
 """A worker that is away for so long does not come back: another job takes its place."""
 ASK_SECONDS = 10.0
 """How often the batch system is asked whether jobs whose workers have not come still exist."""
-REPLACEMENTS = 5
+REPLACEMENTS = 3
 """Jobs in place of lost ones, for each job that a pool may have; after them something else must be wrong."""
 
 

@@ -30,7 +30,7 @@ QUEUES = {
         lambda ids: ["squeue", "--noheader", "--states=all", f"--jobs={','.join(ids)}", "--format=%A|%T"],
         r"(?P<id>\d+)\|(?P<state>[A-Z_]+)",
     ),
-    "pbs": Queue(lambda ids: ["qstat", "-x", *ids], r"(?P<id>\S+)\s+\S+\s+\S+\s+\S+\s+(?P<state>[A-Z])\s"),
+    "pbs": Queue(lambda ids: ["qstat", "-x", *ids], r"(?P<id>\d\S*)\s+\S+\s+\S+\s+\S+\s+(?P<state>[A-Z])\s"),
     "lsf": Queue(
         lambda ids: ["bjobs", "-noheader", "-o", "jobid stat", *ids], r"(?P<id>\d+)\s+(?P<state>[A-Z]+)"
     ),

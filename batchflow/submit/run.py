@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import tomli_w
@@ -14,6 +15,7 @@ from batchflow import stages
 from batchflow.batch_site import WORKER_LOGS, worker_scripts
 from batchflow.config import Job
 from batchflow.errors import UserError
+from batchflow.jobs import harmless
 from batchflow.paths import RunFolder
 from batchflow.shards import write_text
 from batchflow.sites import SiteSettings, load_site
@@ -51,15 +53,17 @@ def scripts(job: Job, how: Submission) -> dict[str, str]:
     dict of str to str
         Title to script. Nothing is written or submitted.
     """
-    site = _site(job)
-    found = {
-        f"driver: {' '.join(driver.stages)}": _make(site, how, driver) for driver in _drivers(job, how, site)
-    }
-    texts = {title: str(made.job_script()) for title, made in found.items()}
-    if not _alone(site, how):
-        logs = job.output.resolve() / WORKER_LOGS
-        texts |= {f"worker: {pool}": text for pool, text in worker_scripts(site, logs).items()}
-    return texts
+    site, root = _site(job), job.output.resolve()
+    harmless(root)
+    # dask-jobqueue makes the folder of the logs as soon as it makes a script: here another takes its place.
+    with TemporaryDirectory() as stand_in:
+        shown = job.model_copy(update={"output": Path(stand_in).resolve()})
+        drivers = {driver.stages: _make(site, how, driver) for driver in _drivers(shown, how, site)}
+        texts = {f"driver: {' '.join(stages_)}": made.job_script() for stages_, made in drivers.items()}
+        if not _alone(site, how):
+            workers = worker_scripts(site, shown.output / WORKER_LOGS)
+            texts |= {f"worker: {pool}": text for pool, text in workers.items()}
+        return {title: str(text).replace(str(shown.output), str(root)) for title, text in texts.items()}
 
 
 def submit(job: Job, how: Submission) -> list[BatchJob]:
