@@ -10,13 +10,16 @@ import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from batchflow.errors import UserError
+
+if TYPE_CHECKING:
+    from batchflow.config import Job
 
 app = typer.Typer(
     help="Star-cluster catalogues into certified posteriors of age, mass and reddening.",
@@ -128,7 +131,14 @@ def _terminated(number: int, _: Any) -> NoReturn:
 
 
 @app.command()
-def check(job: JobFile, overrides: SetOption = None, as_json: JsonOption = False) -> None:
+def check(
+    job: JobFile,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="Start a worker of each pool and look at it.")
+    ] = False,
+) -> None:
     """Say everything that can be known to be wrong with a job before anything runs."""
     from batchflow.check import describe_job, problems
     from batchflow.config import load_job
@@ -141,6 +151,23 @@ def check(job: JobFile, overrides: SetOption = None, as_json: JsonOption = False
         _print_pairs(f"{job} is in order", describe_job(found))
     if wrong:
         raise UserError("\n  ".join([f"{job}:", *wrong]))
+    if cluster:
+        _check_cluster(found, as_json)
+
+
+def _check_cluster(job: Job, as_json: bool) -> None:
+    from batchflow.preflight import preflight
+
+    findings = preflight(job)
+    if as_json:
+        _print_json([vars(item) for item in findings])
+    else:
+        table = Table("where", "what", "", "found")
+        for item in findings:
+            table.add_row(item.where, item.what, item.state, item.text)
+        _results().print(table)
+    if wrong := [f"{item.where}: {item.what}: {item.text}" for item in findings if item.state == "wrong"]:
+        raise UserError("\n  ".join(["the cluster cannot do this job:", *wrong]))
 
 
 @app.command()
