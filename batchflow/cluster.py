@@ -29,12 +29,13 @@ CPU, GPU = "CPU", "GPU"
 """Names of the workers' resources: plain work asks for CPU=1, training for GPU=1."""
 
 ATTEMPTS = 3
-"""At the third death of a worker under it, a unit is held to be the cause."""
+"""At the third death of a worker under it, the last time alone, a unit is held to be the cause."""
 
 DASK_SETTINGS = {
     "distributed.worker.multiprocessing-method": "spawn",
     "distributed.worker.daemon": True,
-    "distributed.scheduler.allowed-failures": ATTEMPTS - 1,
+    # `run_units` tries again itself: Dask cannot tell who killed a worker from who waited for it.
+    "distributed.scheduler.allowed-failures": 0,
     "distributed.comm.timeouts.connect": "30s",
     # OpenMP threads spin while they wait: for ever, and torch is five times slower as soon as anything else
     # runs on the machine; never, and it is twice slower on a quiet one. A short while suits both (measured).
@@ -200,35 +201,73 @@ def run_units(
     UserError
         As soon as a unit meets one, such as a full disk: the others would meet it too.
     """
-    units = list(units)
-    left, waiting = len(units), iter(units)
-    width = _Width(client, pool)
-    wanted = {pool.resource: 1}
+    left, failures = list(units), list[Failure]()
+    counted = _Counted(client, pool.resource, on_done, len(left))
+    try:
+        # Whoever kills a worker takes with it all that was handed to that worker. So those that were there
+        # are tried again one a worker, and at last one at a time: whoever still kills is set aside.
+        for in_flight in (pool.in_flight, 1, 0):
+            left = _run_pass(client, function, left, Pool(pool.resource, in_flight), counted, failures)
+    finally:
+        demand(client, pool.resource, 0)
+    reason = f"its worker died {ATTEMPTS} times (out of memory?); set aside"
+    latest().fail(len(left))
+    return failures + [(unit.key, reason) for unit in left]
+
+
+def _run_pass(
+    client: Client,
+    function: Callable[..., Any],
+    units: Sequence[Unit],
+    pool: Pool,
+    on_done: _Counted,
+    failures: list[Failure],
+) -> list[Unit]:
+    """Run units once; those whose worker died come back."""
+    waiting, width = iter(units), _Width(client, pool)
     running: dict[Future[Any], Unit] = {}
-    failures: list[Failure] = []
-    demand(client, pool.resource, left)
+    killed: list[Unit] = []
 
     def submit(unit: Unit) -> Future[Any]:
+        wanted = {pool.resource: 1}
         future = client.submit(function, **unit.arguments, resources=wanted, pure=False, retries=1)
         running[future] = unit
         return future
 
-    completed = as_completed([submit(unit) for unit in islice(waiting, width.now())])
+    completed = as_completed([submit(unit) for unit in islice(waiting, width.now() if units else 0)])
     try:
         for future in completed:
             unit = running.pop(future)
-            if failure := _outcome(future, unit, on_done):
-                failures.append(failure)
-                latest().fail()
-            left -= 1
-            demand(client, pool.resource, left)
+            try:
+                if failure := _outcome(future, unit, on_done):
+                    failures.append(failure)
+            except KilledWorker:
+                killed.append(unit)
             # Workers come and go, and with them the number that may be in flight.
             for following in islice(waiting, max(0, width.now() - len(running))):
                 completed.add(submit(following))
     finally:
-        demand(client, pool.resource, 0)
         client.cancel(list(running))
-    return failures
+    return killed
+
+
+class _Counted:
+    """Passes on what is done, and tells the cluster how much is left."""
+
+    def __init__(
+        self, client: Client, resource: str, on_done: Callable[[Unit, Any], None], units: int
+    ) -> None:
+        self._client, self._resource, self._on_done, self._left = client, resource, on_done, units
+        demand(client, resource, units)
+
+    def __call__(self, unit: Unit, result: Any) -> None:
+        self.settle()
+        self._on_done(unit, result)
+
+    def settle(self) -> None:
+        """Count one unit less."""
+        self._left -= 1
+        demand(self._client, self._resource, self._left)
 
 
 @dataclass
@@ -242,20 +281,21 @@ class _Width:
 
     def now(self) -> int:
         if time.monotonic() - self.asked > 1.0:
-            self.known = self.pool.in_flight * max(1, len(workers_with(self.client, self.pool.resource)))
+            workers = len(workers_with(self.client, self.pool.resource))
+            self.known = max(1, self.pool.in_flight * workers)
             self.asked = time.monotonic()
         return self.known
 
 
-def _outcome(future: Future[Any], unit: Unit, on_done: Callable[[Unit, Any], None]) -> Failure | None:
+def _outcome(future: Future[Any], unit: Unit, on_done: _Counted) -> Failure | None:
     try:
         on_done(unit, future.result())
-    except UserError:
+    except (UserError, KilledWorker):
         raise
-    except KilledWorker:
-        return (unit.key, f"its worker died {ATTEMPTS} times (out of memory?); set aside")
     except Exception as error:  # any error of a unit is reported, and the other units go on
         LOG.exception("%s failed", unit.key)
+        on_done.settle()
+        latest().fail()
         return (unit.key, f"{type(error).__name__}: {error}")
     return None
 

@@ -204,6 +204,8 @@ def _scratch_facts() -> dict[str, Any]:
 
 
 def _scratch(where: str, facts: dict[str, Any]) -> Finding:
+    if "scratch" not in facts:
+        return Finding(where, "scratch", "note", "not known: the worker does not say where its files are")
     text = f"{facts['scratch']}, {facts['scratch_gigabytes']:.1f} GB free"
     if not facts["writable"]:
         return Finding(where, "scratch", "wrong", f"{text}, not writable; set scratch in the site file")

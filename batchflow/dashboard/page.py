@@ -125,6 +125,7 @@ def losses(source: ColumnDataSource) -> figure:
     """Training and held-out loss."""
     plot = _figure("Training", "share of the training [%]", "loss [nats]")
     plot.line("percent", "train", source=source, legend_label="training", color=BLUE)
+    plot.scatter("percent", "train", source=source, legend_label="training", color=BLUE, size=4)
     plot.scatter("percent", "held_out", source=source, legend_label="held out", color=ORANGE)
     return plot
 

@@ -112,6 +112,7 @@ def test_numbers_move_while_a_job_runs(browser, job, tmp_path):
     assert len(browser.execute_script(READ, "losses")["percent"]) > 0
     assert sum(browser.execute_script(READ, "galaxies")["wanted"]) == 26
     assert min(browser.execute_script(READ, "memory")["mebibytes"]) > 20
+    time.sleep(2)
     browser.save_screenshot(os.environ.get("BATCHFLOW_SCREENSHOT", str(tmp_path / "page.png")))
     errors = [entry for entry in browser.get_log("browser") if entry["level"] == "SEVERE"]
     assert errors == []

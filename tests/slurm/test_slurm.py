@@ -11,7 +11,7 @@ from slurm_program import batchflow
 
 from batchflow.submit.queue import is_over, states
 
-TABLES = ("mocks", "catalogue", "posterior", "draws")
+TABLES = ("mocks", "posterior", "draws")
 
 
 def submit(job_file, folder, site, *options):
