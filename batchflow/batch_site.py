@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -101,6 +102,7 @@ def batch_client(settings: ClusterSettings, scratch: Path) -> Iterator[Client]:
         scheduler = _scheduler(settings, site, tls)
         plans = pool_plans(site, logs, tls, ledger_path(scratch.parent))
         with (
+            _taken_port_is_fine(),
             BatchCluster(
                 scheduler, plans, settings.wait_minutes, security=tls, silence_logs=logging.CRITICAL
             ) as cluster,
@@ -132,7 +134,10 @@ def allocation_client(settings: ClusterSettings, scratch: Path) -> Iterator[Clie
     with _tls_folder(settings, site) as folder:
         tls = security.from_folder(folder) if folder else None
         scheduler = _scheduler(settings, site, tls)
-        with SpecCluster(scheduler=scheduler, security=tls, silence_logs=logging.CRITICAL) as cluster:
+        with (
+            _taken_port_is_fine(),
+            SpecCluster(scheduler=scheduler, security=tls, silence_logs=logging.CRITICAL) as cluster,
+        ):
             found = {"address": cluster.scheduler.address, "tls": str(folder) if folder else None}
             write_bytes(path, json.dumps(found).encode())
             try:
@@ -140,6 +145,14 @@ def allocation_client(settings: ClusterSettings, scratch: Path) -> Iterator[Clie
                     yield client
             finally:
                 path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _taken_port_is_fine() -> Iterator[None]:
+    """The dashboard then takes a free port, and its address is printed in any case."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Port .* is already in use", category=UserWarning)
+        yield
 
 
 def _scheduler(settings: ClusterSettings, site: SiteSettings, tls: Any) -> dict[str, Any]:

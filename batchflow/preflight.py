@@ -79,8 +79,8 @@ def _look_at_pool(client: Client, resource: str, job: Job, folder: Path) -> list
     ]
 
 
-def worker_facts() -> dict[str, Any]:
-    """What a process knows of itself: host, versions, GPU, scratch."""
+def worker_facts(dask_worker: Any = None) -> dict[str, Any]:
+    """What a process knows of itself: host, versions, GPU, scratch; Dask gives the worker, if it is one."""
     import socket
     from importlib.metadata import PackageNotFoundError, version
 
@@ -97,7 +97,7 @@ def worker_facts() -> dict[str, Any]:
         "versions": versions,
         "devices": os.environ.get("CUDA_VISIBLE_DEVICES", ""),
         "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
-        **_scratch_facts(),
+        **_scratch_facts(dask_worker),
     }
 
 
@@ -188,13 +188,10 @@ def _bandwidth(where: str, client: Client, address: str) -> Finding:
     return Finding(where, "bandwidth", state, f"{speed:.0f} MB/s to the driver{advice}")
 
 
-def _scratch_facts() -> dict[str, Any]:
-    from distributed import get_worker
-
-    try:
-        folder = Path(get_worker().local_directory)
-    except ValueError:  # the driver itself
+def _scratch_facts(worker: Any) -> dict[str, Any]:
+    if worker is None:  # the driver itself
         return {}
+    folder = Path(worker.local_directory)
     usage = shutil.disk_usage(folder)
     return {
         "scratch": str(folder),
@@ -204,8 +201,6 @@ def _scratch_facts() -> dict[str, Any]:
 
 
 def _scratch(where: str, facts: dict[str, Any]) -> Finding:
-    if "scratch" not in facts:
-        return Finding(where, "scratch", "note", "not known: the worker does not say where its files are")
     text = f"{facts['scratch']}, {facts['scratch_gigabytes']:.1f} GB free"
     if not facts["writable"]:
         return Finding(where, "scratch", "wrong", f"{text}, not writable; set scratch in the site file")

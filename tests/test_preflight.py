@@ -36,7 +36,8 @@ def test_a_machine_that_can_do_the_job(tmp_path):
 def without_gpu(tmp_path):
     """A scheduler that somebody else runs, whose only worker has no GPU."""
     options = {"host": "127.0.0.1", "nthreads": 1, "resources": {CPU: 1}, "local_directory": str(tmp_path)}
-    scheduler = {"cls": Scheduler, "options": {"host": "127.0.0.1", "port": 0, "dashboard": False}}
+    place = {"host": "127.0.0.1", "port": 0, "dashboard": False, "dashboard_address": "127.0.0.1:0"}
+    scheduler = {"cls": Scheduler, "options": place}
     with (
         SpecCluster(scheduler=scheduler, workers={"only": {"cls": Nanny, "options": options}}) as cluster,
         Client(cluster) as client,

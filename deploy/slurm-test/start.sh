@@ -63,7 +63,7 @@ fi
 sed -i "s|socket=.*|socket=$folder/munge/socket|" "$folder/slurm.conf"
 runuser -u munge -- munged --key-file="$folder/munge/key" --socket="$folder/munge/socket" \
   --pid-file="$folder/munge/pid" --log-file="$folder/munge/log" --seed-file="$folder/munge/seed" --force
-echo "$(cat "$folder/munge/pid")" >"$folder/pids"
+cat "$folder/munge/pid" >"$folder/pids"
 
 export SLURM_CONF=$folder/slurm.conf
 slurmctld -f "$SLURM_CONF"
