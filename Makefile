@@ -9,7 +9,7 @@ setup: $(VENV)/.ready
 
 $(VENV)/.ready: pyproject.toml deploy/constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint deploy/constraints.txt --editable '.[test,hpc]'
+	$(BIN)/python -m pip install --quiet --constraint deploy/constraints.txt --editable '.[test,hpc,browser]'
 	touch $@
 
 demo: setup

@@ -24,6 +24,7 @@ from pydantic import (
 
 from batchflow.catalogue_settings import CatalogueSettings
 from batchflow.cigale_settings import CigaleSettings
+from batchflow.cluster_settings import ClusterSettings
 from batchflow.errors import UserError, nearest
 from batchflow.overrides import apply_overrides
 from batchflow.physics.bands import known_bands
@@ -32,6 +33,7 @@ from batchflow.settings import Band, Range, Settings
 
 __all__ = [
     "CatalogueSettings",
+    "ClusterSettings",
     "Distribution",
     "Job",
     "ModelSettings",
@@ -215,25 +217,6 @@ class ValidateSettings(Settings):
     draws: PositiveInt = Field(500, description="draws for each")
 
 
-class ClusterSettings(Settings):
-    """[cluster]: where the work is done."""
-
-    site: Literal["local", "address"] = Field("local", description="start workers here, or use a scheduler")
-    address: str | None = Field(None, description='scheduler of site = "address", e.g. tcp://127.0.0.1:8786')
-    cpu_workers: PositiveInt | None = Field(None, description="worker processes; default: one a core")
-    gpu_workers: PositiveInt = Field(1, description="worker processes with the resource GPU=1")
-    memory_limit: str = Field("auto", description="of each worker, e.g. 4GiB")
-    dashboard: str = Field("127.0.0.1:8787", description="address of the dashboard; any free port if taken")
-    in_flight: PositiveInt = Field(3, description="units in flight per worker")
-    wait_minutes: PositiveFloat = Field(5.0, description="how long to wait for a worker that is needed")
-
-    @model_validator(mode="after")
-    def _address(self) -> ClusterSettings:
-        if (self.site == "address") != (self.address is not None):
-            raise ValueError('site = "address" needs address = "tcp://host:port", and only then')
-        return self
-
-
 class Job(Settings):
     """A whole job."""
 
@@ -339,7 +322,9 @@ def parse_job(values: dict[str, Any], source: str, folder: Path) -> Job:
     entries = tuple(entry.located(folder) for entry in job.catalogue)
     own = {name: (folder / path).resolve() for name, path in job.model.curves.items()}
     model = job.model.model_copy(update={"curves": own})
-    return job.model_copy(update={"catalogue": entries, "model": model, "output": Path(job.output)})
+    cluster = job.cluster.located(folder)
+    changes = {"catalogue": entries, "model": model, "cluster": cluster, "output": Path(job.output)}
+    return job.model_copy(update=changes)
 
 
 def _explain(item: dict[str, Any], values: dict[str, Any]) -> str:
