@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import time
-import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
@@ -15,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import dask
-from distributed import Client, Future, Nanny, Scheduler, SpecCluster, as_completed
+from distributed import Client, Future, as_completed
 from distributed.scheduler import KilledWorker
 
 from batchflow.cluster_settings import ClusterSettings
@@ -87,12 +85,13 @@ def connect(settings: ClusterSettings, scratch: Path) -> Iterator[Client]:
 
 def _open(settings: ClusterSettings, scratch: Path) -> AbstractContextManager[Client]:
     from batchflow.batch_site import allocation_client, batch_client
+    from batchflow.local_site import existing_client, local_client
 
     if settings.site == "address":
-        return _existing(settings)
+        return existing_client(settings)
     if settings.site == "allocation":
         return allocation_client(settings, scratch)
-    return batch_client(settings, scratch) if settings.is_batch else _local_client(settings, scratch)
+    return batch_client(settings, scratch) if settings.is_batch else local_client(settings, scratch)
 
 
 def _dashboard_settings(settings: ClusterSettings) -> dict[str, Any]:
@@ -298,76 +297,6 @@ def _outcome(future: Future[Any], unit: Unit, on_done: _Counted) -> Failure | No
         latest().fail()
         return (unit.key, f"{type(error).__name__}: {error}")
     return None
-
-
-@contextmanager
-def _existing(settings: ClusterSettings) -> Iterator[Client]:
-    try:
-        patience = f"{60 * settings.wait_minutes:.0f}s"
-        client = Client(settings.address, scheduler_file=_text(settings.scheduler_file), timeout=patience)
-    except (OSError, ValueError) as error:
-        where = settings.address or str(settings.scheduler_file)
-        raise UserError(f"cluster.address = {where!r}: no scheduler answers ({error})") from None
-    with client:
-        yield client
-
-
-def _text(path: Path | None) -> str | None:
-    return str(path) if path else None
-
-
-@contextmanager
-def _local_client(settings: ClusterSettings, scratch: Path) -> Iterator[Client]:
-    shown = settings.dashboard_address
-    options = {
-        "host": "127.0.0.1",
-        "port": 0,
-        "dashboard": shown is not None,
-        "dashboard_address": shown or "127.0.0.1:0",
-    }
-    scheduler = {"cls": Scheduler, "options": options}
-    with warnings.catch_warnings():
-        # The dashboard then takes a free port, and its address is printed in any case.
-        warnings.filterwarnings("ignore", message="Port .* is already in use", category=UserWarning)
-        cluster = SpecCluster(
-            scheduler=scheduler, workers=local_workers(settings, scratch), silence_logs=logging.CRITICAL
-        )
-    with cluster, Client(cluster) as client:
-        yield client
-
-
-def local_workers(settings: ClusterSettings, scratch: Path) -> dict[str, dict[str, Any]]:
-    """Worker processes of the site "local".
-
-    Parameters
-    ----------
-    settings : ClusterSettings
-        How many of each kind, and their memory.
-    scratch : Path
-        For their temporary files.
-
-    Returns
-    -------
-    dict
-        Specifications for `SpecCluster`: ``cpu-0 ...`` with CPU=1 and ``gpu-0 ...`` with GPU=1.
-    """
-    n_cpu = settings.cpu_workers or os.cpu_count() or 1
-    names = [(f"cpu-{i}", CPU) for i in range(n_cpu)]
-    names += [(f"gpu-{i}", GPU) for i in range(settings.gpu_workers or 1)]
-    return {name: _worker(name, resource, settings, scratch) for name, resource in names}
-
-
-def _worker(name: str, resource: str, settings: ClusterSettings, scratch: Path) -> dict[str, Any]:
-    options = {
-        "name": name,
-        "host": "127.0.0.1",
-        "nthreads": 1,
-        "resources": {resource: 1},
-        "memory_limit": settings.memory_limit,
-        "local_directory": str(scratch),
-        "silence_logs": logging.CRITICAL,
-    }
-    return {"cls": Nanny, "options": options}
 
 
 def failures_text(failures: Sequence[Failure]) -> str:

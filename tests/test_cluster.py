@@ -12,7 +12,6 @@ from batchflow.cluster import (
     GPU,
     Pool,
     connect,
-    local_workers,
     peak_memory,
     require,
     run_units,
@@ -20,6 +19,7 @@ from batchflow.cluster import (
 )
 from batchflow.config import ClusterSettings
 from batchflow.errors import UserError
+from batchflow.local_site import local_workers
 from batchflow.plan import Unit
 
 SETTINGS = ClusterSettings(cpu_workers=2, gpu_workers=1, dashboard="127.0.0.1:0")

@@ -1,0 +1,118 @@
+"""Workers on this machine, and schedulers that are there already."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from distributed import Client, Nanny, Scheduler, SpecCluster
+
+from batchflow.cluster import CPU, GPU
+from batchflow.cluster_settings import ClusterSettings
+from batchflow.errors import UserError
+
+
+@contextmanager
+def existing_client(settings: ClusterSettings) -> Iterator[Client]:
+    """A client of the scheduler that the job names, for as long as the block runs.
+
+    Parameters
+    ----------
+    settings : ClusterSettings
+        With ``address`` or ``scheduler_file``.
+
+    Yields
+    ------
+    distributed.Client
+        Connected.
+
+    Raises
+    ------
+    UserError
+        When no scheduler answers.
+    """
+    try:
+        patience = f"{60 * settings.wait_minutes:.0f}s"
+        client = Client(settings.address, scheduler_file=_text(settings.scheduler_file), timeout=patience)
+    except (OSError, ValueError) as error:
+        where = settings.address or str(settings.scheduler_file)
+        raise UserError(f"cluster.address = {where!r}: no scheduler answers ({error})") from None
+    with client:
+        yield client
+
+
+def _text(path: Path | None) -> str | None:
+    return str(path) if path else None
+
+
+@contextmanager
+def local_client(settings: ClusterSettings, scratch: Path) -> Iterator[Client]:
+    """A client of workers started here, on loopback only, for as long as the block runs.
+
+    Parameters
+    ----------
+    settings : ClusterSettings
+        How many of each kind, and their memory.
+    scratch : Path
+        For their temporary files.
+
+    Yields
+    ------
+    distributed.Client
+        Connected.
+    """
+    shown = settings.dashboard_address
+    options = {
+        "host": "127.0.0.1",
+        "port": 0,
+        "dashboard": shown is not None,
+        "dashboard_address": shown or "127.0.0.1:0",
+    }
+    scheduler = {"cls": Scheduler, "options": options}
+    with warnings.catch_warnings():
+        # The dashboard then takes a free port, and its address is printed in any case.
+        warnings.filterwarnings("ignore", message="Port .* is already in use", category=UserWarning)
+        cluster = SpecCluster(
+            scheduler=scheduler, workers=local_workers(settings, scratch), silence_logs=logging.CRITICAL
+        )
+    with cluster, Client(cluster) as client:
+        yield client
+
+
+def local_workers(settings: ClusterSettings, scratch: Path) -> dict[str, dict[str, Any]]:
+    """Worker processes of the site "local".
+
+    Parameters
+    ----------
+    settings : ClusterSettings
+        How many of each kind, and their memory.
+    scratch : Path
+        For their temporary files.
+
+    Returns
+    -------
+    dict
+        Specifications for `SpecCluster`: ``cpu-0 ...`` with CPU=1 and ``gpu-0 ...`` with GPU=1.
+    """
+    n_cpu = settings.cpu_workers or os.cpu_count() or 1
+    names = [(f"cpu-{i}", CPU) for i in range(n_cpu)]
+    names += [(f"gpu-{i}", GPU) for i in range(settings.gpu_workers or 1)]
+    return {name: _worker(name, resource, settings, scratch) for name, resource in names}
+
+
+def _worker(name: str, resource: str, settings: ClusterSettings, scratch: Path) -> dict[str, Any]:
+    options = {
+        "name": name,
+        "host": "127.0.0.1",
+        "nthreads": 1,
+        "resources": {resource: 1},
+        "memory_limit": settings.memory_limit,
+        "local_directory": str(scratch),
+        "silence_logs": logging.CRITICAL,
+    }
+    return {"cls": Nanny, "options": options}
