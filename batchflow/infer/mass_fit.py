@@ -1,0 +1,224 @@
+"""The mass given every other parameter: its peak, its width, and the plateau of masses too small to see.
+
+The likelihood of the log mass has one peak where there is a signal, and is constant towards masses whose
+light is lost in the noise. A truncated logistic distribution and a flat one stand for both.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from batchflow.infer.likelihood import Photometry, log_likelihood
+
+STEPS = 3
+"""Of Fisher scoring, from the least-squares mass."""
+FARTHEST_STEP = 1.0
+"""Longest step [ln mass]: what has no peak shall not run away."""
+WIDEST = 1.0
+"""Largest standard deviation of the peak [ln mass]; what is wider is the plateau's."""
+LEAST_SHARE = 0.01
+"""Of the plateau in what is drawn: no mass of the range is left out."""
+LOGISTIC = 0.6
+"""Scale of the logistic distribution over the standard deviation of the normal one it stands for."""
+
+
+class Range(NamedTuple):
+    """Masses that are allowed, as seen at 10 pc; tensors (n,) [ln Msun]."""
+
+    low: Tensor
+    high: Tensor
+
+
+class MassFit(NamedTuple):
+    """Posterior of ln mass given the other parameters, under a flat prior; tensors (n,)."""
+
+    centre: Tensor
+    """Of the peak [ln Msun], as seen at 10 pc."""
+    width: Tensor
+    """Standard deviation of the peak [ln Msun]."""
+    log_peak: Tensor
+    """Ln of the integral over the peak."""
+    log_plateau: Tensor
+    """Ln of the integral over the plateau."""
+    lengths: Tensor
+    """Of the cell along each axis, in standard deviations, (n, n_axes); without axes at a point."""
+
+
+class Slopes(NamedTuple):
+    """How the log flux varies within a cell; tensors (n, n_bands)."""
+
+    along: tuple[Tensor, ...]
+    """From face to face, along each axis."""
+    bend: Tensor
+    """Variance of what is left."""
+
+
+def fit_mass(photometry: Photometry, log_flux: Tensor, limits: Range, slopes: Slopes | None = None) -> MassFit:
+    """Fit the mass of models with given colours.
+
+    Parameters
+    ----------
+    photometry : Photometry
+        One row a model: n of them.
+    log_flux : Tensor, shape (n, n_bands)
+        Natural logarithm of the flux density [mJy] of 1 Msun formed at 10 pc.
+    limits : Range
+        Of the masses.
+    slopes : Slopes, optional
+        Average the likelihood over a cell, to first order, instead of taking it at a point.
+
+    Returns
+    -------
+    MassFit
+        Of each model.
+    """
+    mass = _least_squares(photometry, log_flux)
+    loose = _looseness(slopes, log_flux)
+    for _ in range(STEPS):
+        score, information = _scores(photometry, log_flux + mass[:, None], loose)
+        mass = mass + (score / information).clamp(-FARTHEST_STEP, FARTHEST_STEP)
+    mass = torch.minimum(torch.maximum(mass, limits.low), limits.high)
+    return _integrate(photometry, log_flux, mass, limits, slopes)
+
+
+def draw_mass(fit: MassFit, limits: Range, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """Draw a mass for each model.
+
+    Parameters
+    ----------
+    fit : MassFit
+        Of n models.
+    limits : Range
+        Of the masses.
+    uniform : Tensor, shape (n,)
+        Uniform random numbers.
+
+    Returns
+    -------
+    tuple of Tensor, shape (n,)
+        Ln mass [ln Msun], and the natural logarithm of the density that it was drawn from.
+    """
+    share = (fit.log_plateau - fit.log_peak).sigmoid().clamp(LEAST_SHARE, 1 - LEAST_SHARE)
+    scale = LOGISTIC * fit.width
+    top = torch.minimum(limits.high, fit.centre + 2 * fit.width)
+    below, above = (((edge - fit.centre) / scale).sigmoid() for edge in limits)
+    flat = limits.low + (top - limits.low) * uniform / share
+    place = below + (above - below) * ((uniform - share) / (1 - share)).clamp(1e-7, 1 - 1e-7)
+    peaked = fit.centre + scale * torch.logit(place.clamp(1e-7, 1 - 1e-7))
+    mass = torch.where(uniform < share, flat, torch.minimum(torch.maximum(peaked, limits.low), limits.high))
+    away = (mass - fit.centre) / scale
+    slope = torch.nn.functional.logsigmoid(away) + torch.nn.functional.logsigmoid(-away)
+    peak = (1 - share).log() + slope - scale.log() - (above - below).clamp(min=1e-12).log()
+    plateau = torch.where(mass <= top, share.log() - (top - limits.low).clamp(min=1e-6).log(), -torch.inf)
+    return mass, torch.logaddexp(peak, plateau)
+
+
+def _least_squares(photometry: Photometry, log_flux: Tensor) -> Tensor:
+    """Of fluxes whose variance is that at the observed flux; finite without a signal too."""
+    seen = photometry.seen
+    flux = torch.where(photometry.detected, seen.flux, 0.0)
+    weight = torch.where(seen.measured, 1 / photometry.terms.variance(flux.clamp(min=0)), 0.0)
+    reference = log_flux.amax(-1, keepdim=True)
+    model = (log_flux - reference).exp()
+    signal = (weight * model * flux).sum(-1).clamp(min=0)
+    norm = (weight * model * model).sum(-1)
+    return ((signal + (signal * signal + 4 * norm).sqrt()) / (2 * norm)).log() - reference.squeeze(-1)
+
+
+def _looseness(slopes: Slopes | None, like: Tensor) -> Tensor | float:
+    """Variance of the log flux within a cell, band by band."""
+    if slopes is None:
+        return 0.0
+    total = slopes.bend.clone()
+    for slope in slopes.along:
+        total.add_(slope.square(), alpha=1 / 12)
+    return total
+
+
+def _scores(photometry: Photometry, log_model: Tensor, loose: Tensor | float) -> tuple[Tensor, Tensor]:
+    """First derivative of the log likelihood in ln mass, and its expected information; (n,)."""
+    model = log_model.exp()
+    variance = photometry.terms.variance(model) + loose * model * model
+    residual = photometry.seen.flux - model
+    steepness = (photometry.terms.photon + 2 * (photometry.terms.fractional + loose) * model) * model / variance
+    ratio = model / variance
+    score = residual * ratio + 0.5 * steepness * (residual * residual / variance - 1)
+    information = model * ratio + 0.5 * steepness * steepness
+    detected = photometry.detected
+    score, information = (torch.where(detected, part, 0.0).sum(-1) for part in (score, information))
+    if bool(photometry.limited.any()):
+        below = residual / variance.sqrt()
+        hazard = (-0.5 * below * below - 0.5 * math.log(2 * math.pi) - torch.special.log_ndtr(below)).exp()
+        rate = -model / variance.sqrt() - 0.5 * below * steepness
+        limited = photometry.limited
+        score = score + torch.where(limited, hazard * rate, 0.0).sum(-1)
+        information = information + torch.where(limited, hazard * (hazard + below) * rate * rate, 0.0).sum(-1)
+    return score, information.clamp(min=1 / WIDEST**2)
+
+
+def _integrate(
+    photometry: Photometry, log_flux: Tensor, mass: Tensor, limits: Range, slopes: Slopes | None
+) -> MassFit:
+    score, information = _scores(photometry, log_flux + mass[:, None], _looseness(slopes, log_flux))
+    # Beyond an edge of the range, the likelihood falls off from the edge as its slope there says.
+    width = 1 / (information.sqrt() + score.abs())
+    away = ((edge - mass) / (LOGISTIC * width) for edge in limits)
+    below, above = (place.sigmoid() for place in away)
+    log_model = log_flux + mass[:, None]
+    peak, lengths = _at_peak(photometry, log_model, width, slopes)
+    room = (mass - 2 * width - limits.low).clamp(min=1e-9)
+    lowest = log_likelihood(photometry, (log_flux + limits.low[:, None])[:, None])[:, 0]
+    return MassFit(mass, width, peak + (above - below).clamp(min=1e-9).log(), lowest + room.log(), lengths)
+
+
+def _at_peak(
+    photometry: Photometry, log_model: Tensor, width: Tensor, slopes: Slopes | None
+) -> tuple[Tensor, Tensor]:
+    """Ln of the integral over the whole peak, averaged over a cell to first order; and the cell's lengths."""
+    if slopes is None:
+        height = log_likelihood(photometry, log_model[:, None])[:, 0]
+        return height + (width * math.sqrt(2 * math.pi)).log(), width.new_zeros(len(width), 0)
+    model, seen = log_model.exp(), photometry.detected
+    variance = photometry.terms.variance(model) + slopes.bend * model * model
+    sigma = variance.sqrt()
+    residual = photometry.seen.flux - model
+    white, light = (torch.where(seen, part / sigma, 0.0) for part in (residual, model))
+    volume = torch.where(seen, variance.log() + math.log(2 * math.pi), 0.0).sum(-1)
+    columns = [slope * light for slope in slopes.along]
+    lengths = _lengths(columns, light)
+    for column in columns:
+        column.mul_(1 / math.sqrt(12))
+    for place, column in enumerate(columns):
+        # (I + g g')^-1/2 applied to all that follows: the cell's extent, one axis after another.
+        square = column.square().sum(-1)
+        volume = volume + square.log1p()
+        factor = ((1 - (1 + square).rsqrt()) / square.clamp(min=1e-20))[:, None] * column
+        white, light, *rest = (
+            other - factor * (column * other).sum(-1, keepdim=True)
+            for other in (white, light, *columns[place + 1 :])
+        )
+        columns[place + 1 :] = rest
+    information = light.square().sum(-1).clamp(min=1 / WIDEST**2)
+    left = white.square().sum(-1) - (light * white).sum(-1).square() / information
+    total = -0.5 * (volume + left + information.log() - math.log(2 * math.pi))
+    return total + _below_limits(photometry, residual, sigma), lengths
+
+
+def _lengths(columns: list[Tensor], light: Tensor) -> Tensor:
+    """Of a cell along each axis, in standard deviations of what the colours tell, (n, n_axes)."""
+    norm = light.square().sum(-1).clamp(min=1e-20)
+    squares = [
+        (column.square().sum(-1) - (column * light).sum(-1).square() / norm).clamp(min=0)
+        for column in columns
+    ]
+    return torch.stack(squares, -1).sqrt()
+
+
+def _below_limits(photometry: Photometry, residual: Tensor, sigma: Tensor) -> Tensor | float:
+    if not bool(photometry.limited.any()):
+        return 0.0
+    return torch.where(photometry.limited, torch.special.log_ndtr(residual / sigma), 0.0).sum(-1)
