@@ -59,6 +59,10 @@ class Flag(IntFlag):
     """No posterior: the summary columns are NaN; another flag says why."""
     POOR_FIT = 2048
     """No model fits: posterior predictive p-value below 0.001."""
+    MORE_DRAWS = 8192
+    """The flow's draws were too few: each one kept is chosen among several, its summary made from all."""
+    GRID_POSTERIOR = 16384
+    """The draws come from the exact posterior on a grid, not from the flow."""
 
 
 GALAXY_TYPE = pa.dictionary(pa.int32(), pa.string())

@@ -8,17 +8,17 @@ longer than the posterior's own scale are halved.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
 from itertools import product
 from typing import NamedTuple
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from batchflow.infer.likelihood import Photometry, TorchFluxTable
-from batchflow.infer.mass_fit import MassFit, Range, Slopes, fit_mass
-from batchflow.settings import Range as Box
+from batchflow.infer.mass_fit import Range, Slopes, fit_mass
+from batchflow.mocks.prior import log_density, quantile
+from batchflow.prior_settings import Distribution
 
 COARSE = {1: (512,), 2: (64, 16), 3: (32, 8, 4)}
 """Cells along each axis to begin with, by number of axes; the first is the age."""
@@ -33,13 +33,29 @@ MAX_CELLS = 4096
 """Cells of a cluster, beyond which none is halved any more."""
 
 
+class Axes(NamedTuple):
+    """Parameters but the mass, each by its prior's cumulative probability: there the prior is flat."""
+
+    shapes: dict[str, Distribution]
+    """Prior of each parameter, in the order of the axes."""
+
+    def values(self, unit: Tensor) -> dict[str, Tensor]:
+        """Parameters at points of the unit cube, each (n,), from (n, n_axes)."""
+        return {name: _at(shape, unit[:, i]) for i, (name, shape) in enumerate(self.shapes.items())}
+
+    def log_density(self, values: dict[str, Tensor]) -> Tensor:
+        """Natural logarithm of the prior's density at the parameters, (n,)."""
+        parts = [_log_density(shape, values[name]) for name, shape in self.shapes.items()]
+        return torch.stack(parts).sum(0)
+
+
 class Cells(NamedTuple):
     """Cells of several clusters, cluster by cluster; tensors of n_cells."""
 
     cluster: Tensor
     """Index of the cluster, not decreasing."""
     low: Tensor
-    """Lower corners in the parameters' units, (n_cells, n_axes)."""
+    """Lower corners in the unit cube, (n_cells, n_axes)."""
     size: Tensor
     """Edges' lengths, (n_cells, n_axes)."""
     log_share: Tensor
@@ -50,17 +66,15 @@ class Cells(NamedTuple):
         return Cells(*(column[index] for column in self))
 
 
-def find_cells(
-    table: TorchFluxTable, boxes: Mapping[str, Box], photometry: Photometry, limits: Range
-) -> Cells:
+def find_cells(table: TorchFluxTable, axes: Axes, photometry: Photometry, limits: Range) -> Cells:
     """Cells that hold the posterior of each cluster.
 
     Parameters
     ----------
     table : TorchFluxTable
         The exact model.
-    boxes : mapping of str to (float, float)
-        Prior range of each parameter but the mass, those of the table.
+    axes : Axes
+        Those of the table.
     photometry : Photometry
         Of n_clusters clusters.
     limits : Range
@@ -72,7 +86,7 @@ def find_cells(
         At least one of each cluster.
     """
     n = len(photometry.seen.flux)
-    cells, log_flux, slopes = _coarse(table, boxes, n)
+    cells, log_flux, slopes = _coarse(table, axes, n)
     kept: list[Cells] = []
     for level in range(MAX_LEVELS):
         cells, lengths = _weigh(cells, log_flux, slopes, photometry, limits)
@@ -85,34 +99,31 @@ def find_cells(
         if bool(whole.all()):
             break
         cells = _halve(cells.rows(~whole), split[~whole])
-        log_flux, slopes = _look_up(table, list(boxes), cells)
+        log_flux, slopes = _look_up(table, axes, cells)
     found = Cells(*(torch.cat(columns) for columns in zip(*kept, strict=True)))
     found = found.rows(found.log_share - _largest([found], n)[found.cluster] > NEGLIGIBLE)
-    return _ordered(found, boxes)
+    return _ordered(found)
 
 
-def _coarse(table: TorchFluxTable, boxes: Mapping[str, Box], n: int) -> tuple[Cells, Tensor, Slopes]:
+def _coarse(table: TorchFluxTable, axes: Axes, n: int) -> tuple[Cells, Tensor, Slopes]:
     """The coarse cells of n clusters, and their fluxes."""
     device = table.log_flux.device
-    counts = COARSE[len(boxes)]
-    steps = torch.tensor([(high - low) / k for (low, high), k in zip(boxes.values(), counts, strict=True)])
-    start = torch.tensor([low for low, _ in boxes.values()])
-    place = torch.cartesian_prod(*(torch.arange(k) for k in counts)).reshape(-1, len(counts))
-    low = (start + steps * place).to(device)
-    within = (torch.arange(INSIDE) + 0.5) / INSIDE
-    points = torch.cartesian_prod(*[within] * len(counts)).reshape(-1, len(counts)).to(device)
-    steps = steps.to(device)
+    counts = COARSE[len(axes.shapes)]
+    steps = 1 / torch.tensor(counts, device=device)
+    low = steps * _lattice([torch.arange(k, device=device) for k in counts])
+    points = _lattice([(torch.arange(INSIDE, device=device) + 0.5) / INSIDE] * len(counts))
     at = low[:, None] + steps * points
-    flux = table({name: at[..., i].reshape(-1) for i, name in enumerate(boxes)})
-    flux = flux.reshape(len(low), len(points), -1)
+    flux = table(axes.values(at.reshape(-1, len(counts)))).reshape(len(low), len(points), -1)
     mean = flux.mean(1)
     centred = points - 0.5
     along = torch.einsum("cpb,pd->dcb", flux, centred) / centred[:, 0].square().sum()
     bend = (flux - mean[:, None] - torch.einsum("dcb,pd->cpb", along, centred)).square().mean(1)
     cells = Cells(
         torch.arange(n, device=device).repeat_interleave(len(low)),
-        low.repeat(n, 1), steps.expand(len(low), -1).repeat(n, 1), torch.empty(0, device=device),
-    )  # fmt: skip
+        low.repeat(n, 1),
+        steps.expand(len(low), -1).repeat(n, 1),
+        torch.empty(0, device=device),
+    )
     slopes = Slopes(tuple(part.repeat(n, 1) for part in along), bend.repeat(n, 1))
     return cells, mean.repeat(n, 1), slopes
 
@@ -136,42 +147,61 @@ def _largest(parts: list[Cells], n: int) -> Tensor:
 
 def _halve(cells: Cells, split: Tensor) -> Cells:
     """Halve cells along the axes marked."""
-    cells = cells._replace(log_share=split.new_empty(0))
-    cluster, low, size = cells[:3]
+    cluster, low, size, _ = cells
     for axis in range(low.shape[1]):
         chosen = split[:, axis]
-        half = torch.zeros_like(size[chosen])
-        half[:, axis] = size[chosen][:, axis] / 2
-        size = torch.where(chosen[:, None] & (torch.arange(low.shape[1], device=low.device) == axis), size / 2, size)
-        low, size = torch.cat([low, low[chosen] + half]), torch.cat([size, size[chosen]])
+        size = size.clone()
+        size[chosen, axis] /= 2
+        upper = low[chosen]
+        upper[:, axis] += size[chosen, axis]
+        low, size = torch.cat([low, upper]), torch.cat([size, size[chosen]])
         cluster, split = torch.cat([cluster, cluster[chosen]]), torch.cat([split, split[chosen]])
-    return Cells(cluster, low, size, cells.log_share)
+    return Cells(cluster, low, size, low.new_empty(0))
 
 
-def _look_up(table: TorchFluxTable, names: list[str], cells: Cells) -> tuple[Tensor, Slopes]:
+def _look_up(table: TorchFluxTable, axes: Axes, cells: Cells) -> tuple[Tensor, Slopes]:
     """Fluxes at the middle of each cell, and their slopes from face to face."""
     middle = cells.low + cells.size / 2
-    centre = table({name: middle[:, i] for i, name in enumerate(names)})
+    centre = table(axes.values(middle))
     along, bend = [], torch.zeros_like(centre)
-    for axis in range(len(names)):
-        faces = []
-        for side in (-0.5, 0.5):
-            columns = {name: middle[:, i] for i, name in enumerate(names)}
-            columns[names[axis]] = middle[:, axis] + side * cells.size[:, axis]
-            faces.append(table(columns))
+    for axis in range(middle.shape[1]):
+        below, above = middle.clone(), middle.clone()
+        below[:, axis] -= cells.size[:, axis] / 2
+        above[:, axis] += cells.size[:, axis] / 2
+        faces = [table(axes.values(side)) for side in (below, above)]
         along.append(faces[1] - faces[0])
+        # A parabola's variance about its chord, of the departure at both ends.
         bend = bend + (faces[0] + faces[1] - 2 * centre).square() / 45
     return centre, Slopes(tuple(along), bend)
 
 
-def _ordered(cells: Cells, boxes: Mapping[str, Box]) -> Cells:
-    """Cluster by cluster, each along a curve on which neighbours in the plane stay near (Morton 1966)."""
-    start = torch.tensor([low for low, _ in boxes.values()], device=cells.low.device)
-    width = torch.tensor([high - low for low, high in boxes.values()], device=cells.low.device)
-    bits = 40 // len(boxes)
-    place = ((cells.low + cells.size / 2 - start) / width).double().clamp(0, 1 - 1e-9)
+def _ordered(cells: Cells) -> Cells:
+    """Cluster by cluster, each along a curve on which neighbours stay near (Morton's order)."""
+    n_axes = cells.low.shape[1]
+    bits = 40 // n_axes
+    place = (cells.low + cells.size / 2).double().clamp(0, 1 - 1e-9)
     whole = (place * 2**bits).long()
     code = cells.cluster << 42
-    for bit, axis in product(range(bits), range(len(boxes))):
-        code |= ((whole[:, axis] >> bit) & 1) << (bit * len(boxes) + axis)
+    for bit, axis in product(range(bits), range(n_axes)):
+        code |= ((whole[:, axis] >> bit) & 1) << (bit * n_axes + axis)
     return cells.rows(code.argsort())
+
+
+def _lattice(steps: list[Tensor]) -> Tensor:
+    """Every combination, (n, n_axes)."""
+    return torch.stack(torch.meshgrid(*steps, indexing="ij"), -1).reshape(-1, len(steps))
+
+
+def _at(shape: Distribution, unit: Tensor) -> Tensor:
+    if shape.uniform is not None:
+        low, high = shape.uniform
+        return low + (high - low) * unit
+    return torch.as_tensor(quantile(shape, unit.double().cpu().numpy())).to(unit)
+
+
+def _log_density(shape: Distribution, values: Tensor) -> Tensor:
+    low, high = shape.box
+    if shape.uniform is not None:
+        return torch.full_like(values, -float(np.log(high - low)))
+    inner = values.double().cpu().numpy().clip(low, high)
+    return torch.as_tensor(log_density(shape, inner)).to(values)

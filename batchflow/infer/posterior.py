@@ -17,7 +17,7 @@ from batchflow.catalogue.files import checksum
 from batchflow.errors import UserError
 from batchflow.flow.checkpoint import PosteriorNetwork, load_model
 from batchflow.infer.clusters import Clusters, from_arrays
-from batchflow.infer.draw import Draws, Options, Proposal, draw_posteriors
+from batchflow.infer.draw import Draws, Options, Proposal, Rescue, draw_posteriors
 from batchflow.infer.marginal import ExactModel
 from batchflow.infer.nuisance import Nuisances
 from batchflow.infer.support import outside_training
@@ -76,6 +76,7 @@ class Model:
         draws: int = 1000,
         certify: bool = True,
         seed: int = 0,
+        rescue: Rescue | None = Rescue(),
     ) -> Posterior:
         """Posteriors of clusters given as arrays.
 
@@ -94,6 +95,9 @@ class Model:
             Weight the draws to the exact posterior.
         seed : int
             Of the random numbers; a cluster's draws depend on it and on the cluster's row.
+        rescue : Rescue or None
+            What is done where the efficiency is low; ``Rescue(grid="always")`` takes every posterior
+            from the exact grid, None leaves the flow's draws as they are.
 
         Returns
         -------
@@ -108,7 +112,7 @@ class Model:
         if draws < 1:
             raise UserError(f"draws = {draws}; expected 1 or more")
         clusters = from_arrays(fluxes, errors, distance_mpc, len(self.bands), distance_error_mpc)
-        found = draw_posteriors(self.proposal, clusters, Options(draws, certify, seed))
+        found = draw_posteriors(self.proposal, clusters, Options(draws, certify, seed, rescue))
         table = self.summarise(_catalogue(clusters), clusters, found)
         return Posterior(found.values, found.log_weights, table)
 
