@@ -98,16 +98,9 @@ def merge(rounds: list[Draws], chance: Floats | None) -> Draws:
         As many as in one round; summaries, evidence and p-value are those of all.
     """
     ratio = np.stack([_log_ratio(each) for each in rounds])
-    if chance is None:
-        place, own = np.zeros(ratio.shape[1:], int), ratio[0]
-    else:
-        own = _log_mean(ratio, axis=0)
-        reached = np.exp(ratio - np.where(np.isfinite(own), own, 0.0)).cumsum(0) / len(rounds)
-        place = np.minimum((reached < chance * reached[-1]).sum(0), len(rounds) - 1)
-    weights, efficiency = _normalise(own)
-    pooled, spread = _normalise(np.concatenate(list(ratio), axis=1))
-    evidence = np.stack([each.log_evidence for each in rounds])
-    share = np.exp(evidence - np.nanmax(evidence, axis=0, initial=-np.inf))
+    own, place = (ratio[0], np.zeros(ratio.shape[1:], int)) if chance is None else _choose(ratio, chance)
+    weights, efficiency, _ = _normalise(own)
+    pooled, spread, evidence = _normalise(np.concatenate(list(ratio), axis=1))
 
     def chosen(columns: list[Floats]) -> Floats:
         return np.asarray(np.take_along_axis(np.stack(columns), place[None], axis=0)[0])
@@ -117,12 +110,28 @@ def merge(rounds: list[Draws], chance: Floats | None) -> Draws:
         log_weights=weights,
         log_density=chosen([each.log_density for each in rounds]),
         efficiency=spread if chance is None else efficiency,
-        log_evidence=_log_mean(np.concatenate(list(ratio), axis=1), axis=1),
+        log_evidence=evidence,
         chi2=chosen([each.chi2 for each in rounds]),
-        pvalue=np.nansum(share * [each.pvalue for each in rounds], axis=0) / np.nansum(share, axis=0),
+        pvalue=(_shares(ratio) * [each.pvalue for each in rounds]).sum(0),
         nuisances={name: chosen([each.nuisances[name] for each in rounds]) for name in rounds[0].nuisances},
         refined=_summaries(rounds, np.exp(pooled)),
     )
+
+
+def _choose(ratio: Floats, chance: Floats) -> tuple[Floats, NDArray[np.int_]]:
+    """Log mean over rounds of each draw's ratio, and the round that stands for it."""
+    mean = _log_mean(ratio, axis=0)
+    reached = np.exp(ratio - np.where(np.isfinite(mean), mean, 0.0)).cumsum(0)
+    place = (reached < chance * reached[-1]).sum(0)
+    return mean, np.minimum(place, len(ratio) - 1)
+
+
+def _shares(ratio: Floats) -> Floats:
+    """Each round's share of all weight, (n_rounds, n_clusters); equal where there is none."""
+    total = _log_mean(ratio, axis=2)
+    top = total.max(0)
+    share = np.where(np.isfinite(top), np.exp(total - np.where(np.isfinite(top), top, 0.0)), 1.0)
+    return np.asarray(share / share.sum(0))
 
 
 def _low(clusters: Clusters, draws: Draws, way: Rescue) -> NDArray[np.bool_]:
@@ -182,15 +191,15 @@ def _log_mean(values: Floats, axis: int) -> Floats:
         return np.asarray(logsumexp(values, axis=axis) - np.log(values.shape[axis]))
 
 
-def _normalise(log_ratio: Floats) -> tuple[Floats, Floats]:
-    """Log weights that sum to one, equal where none has any; and the efficiency, NaN there."""
+def _normalise(log_ratio: Floats) -> tuple[Floats, Floats, Floats]:
+    """Log weights that sum to one, efficiency and log evidence; equal weights and NaN where none has any."""
     n = log_ratio.shape[1]
     total = _log_mean(log_ratio, axis=1)
     lost = ~np.isfinite(total)
     shifted = log_ratio - np.where(lost, 0.0, total)[:, None] - np.log(n)
     weights = np.where(lost[:, None], -np.log(n), shifted)
     efficiency = 1 / (np.exp(2 * weights).sum(1) * n)
-    return weights, np.where(lost, np.nan, efficiency)
+    return weights, np.where(lost, np.nan, efficiency), np.where(lost, np.nan, total)
 
 
 def _summaries(rounds: list[Draws], weights: Floats) -> dict[str, Floats]:
