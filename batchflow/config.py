@@ -160,7 +160,10 @@ class InferSettings(Settings):
     rows_per_part: PositiveInt = Field(2000, description="clusters in one part file")
     certify: bool = Field(True, description="weight the draws to the exact posterior")
     min_efficiency: float = Field(
-        0.05, ge=0, le=1, description="rescue clusters whose efficiency is below, and flag them where it stays"
+        0.05,
+        ge=0,
+        le=1,
+        description="rescue clusters whose efficiency is below; flag those that stay below",
     )
     max_draws: PositiveInt = Field(
         4096, description="draws that a rescued cluster's summary is made from; `draws` of them are stored"

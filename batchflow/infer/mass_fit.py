@@ -57,7 +57,9 @@ class Slopes(NamedTuple):
     """Variance of what is left."""
 
 
-def fit_mass(photometry: Photometry, log_flux: Tensor, limits: Range, slopes: Slopes | None = None) -> MassFit:
+def fit_mass(
+    photometry: Photometry, log_flux: Tensor, limits: Range, slopes: Slopes | None = None
+) -> MassFit:
     """Fit the mass of models with given colours.
 
     Parameters
@@ -144,7 +146,9 @@ def _scores(photometry: Photometry, log_model: Tensor, loose: Tensor | float) ->
     model = log_model.exp()
     variance = photometry.terms.variance(model) + loose * model * model
     residual = photometry.seen.flux - model
-    steepness = (photometry.terms.photon + 2 * (photometry.terms.fractional + loose) * model) * model / variance
+    steepness = (
+        (photometry.terms.photon + 2 * (photometry.terms.fractional + loose) * model) * model / variance
+    )
     ratio = model / variance
     score = residual * ratio + 0.5 * steepness * (residual * residual / variance - 1)
     information = model * ratio + 0.5 * steepness * steepness

@@ -26,7 +26,11 @@ from batchflow.physics.engine import open_engine
 DRAWS = 4096
 PROBABILITIES = [0.025, 0.16, 0.5, 0.84, 0.975]
 NAMES = ("log_age", "log_mass", "ebv")
-FLAT = {"log_age": {"uniform": (6.0, 10.1)}, "log_mass": {"uniform": (2.0, 7.0)}, "ebv": {"uniform": (0, 1.0)}}
+FLAT = {
+    "log_age": {"uniform": (6.0, 10.1)},
+    "log_mass": {"uniform": (2.0, 7.0)},
+    "ebv": {"uniform": (0, 1.0)},
+}
 TEN_PC = 12.0
 """log10 of (10 Mpc / 10 pc)^2."""
 

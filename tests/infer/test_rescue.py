@@ -185,5 +185,3 @@ def test_a_round_without_weight_does_no_harm():
     both = merge([lost, lost], rng.random((1, 500)))
     assert np.isnan(both.efficiency[0])
     np.testing.assert_allclose(both.weights.sum(1), 1.0)
-
-
