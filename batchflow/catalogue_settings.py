@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Literal
 
@@ -70,18 +71,33 @@ class CatalogueSettings(Settings):
         None,
         description='table: the error that marks a flux as an upper limit: "negative", or a number as -99',
     )
+    systematic: float | None = Field(
+        None, ge=0, lt=1, description="of this catalogue, in place of [noise] systematic"
+    )
     limit_sigma: PositiveFloat = Field(3.0, description="standard deviations at which limits are quoted")
     columns: TableColumns = TableColumns()
 
     @property
     def survey(self) -> str:
-        """Name of the survey."""
-        return self.name or self.paths[0].stem
+        """Name of the survey: by default the first file's without its extensions; of a pattern, its text."""
+        if self.name or not self.paths:
+            return self.name or "catalogue"
+        first = self.paths[0]
+        stem = re.sub(r"\.(gz|bz2|xz|zst)$", "", first.name, flags=re.IGNORECASE)
+        found = re.sub(r"[*?\[\]]+", "_", Path(stem).stem).strip("_-. ")
+        return found or first.parent.name or "catalogue"
 
     @property
     def paths(self) -> tuple[Path, ...]:
         """The file, or each of the list, as given: patterns are not resolved."""
         return self.path if isinstance(self.path, tuple) else (self.path,)
+
+    @property
+    def sed_paths(self) -> tuple[Path, ...]:
+        """The same of `sed_path`; empty when there is none."""
+        if self.sed_path is None:
+            return ()
+        return self.sed_path if isinstance(self.sed_path, tuple) else (self.sed_path,)
 
     def located(self, folder: Path) -> CatalogueSettings:
         """The same entry with paths relative to a folder made absolute."""

@@ -4,18 +4,57 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
-from batchflow.catalogue.read import read_catalogue
+from batchflow.catalogue.files import check_input, find_files
+from batchflow.catalogue.read import CatalogueReader
 from batchflow.config import CatalogueSettings, Job
 from batchflow.errors import UserError
 from batchflow.prior_settings import NUISANCES
 
 BYTES_PER_VALUE = 4
+LARGEST = 200_000_000
+"""Bytes of a catalogue that `check` reads to its end."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """What `batchflow check` found out."""
+
+    problems: list[str]
+    """One message a problem; empty when the job can start."""
+    description: dict[str, Any]
+    """What the job will do: label to text."""
+
+
+def examine(job: Job) -> Report:
+    """Look at everything of a job that can be wrong, and say what it will do; each catalogue is read once.
+
+    Parameters
+    ----------
+    job : Job
+        A job whose settings are valid each for itself.
+
+    Returns
+    -------
+    Report
+        Catalogues whose files have more than `LARGEST` bytes in all are read to the end of their first piece
+        only, and the description says so.
+    """
+    found = _settings_problems(job)
+    clusters = {}
+    for entry in job.catalogue:
+        try:
+            clusters[entry.survey] = _look(entry, job)
+        except UserError as error:
+            found.append(str(error))
+    return Report(found, _describe(job, clusters))
 
 
 def problems(job: Job) -> list[str]:
-    """What is wrong with a job.
+    """What is wrong with a job, its catalogues' content left aside: `run` reads that itself, before all else.
 
     Parameters
     ----------
@@ -25,34 +64,41 @@ def problems(job: Job) -> list[str]:
     Returns
     -------
     list of str
-        One message a problem; empty when the job can start.
+        One message a problem.
     """
-    found = [*_output_problems(job), *_prior_problems(job), *_noise_problems(job)]
+    found = _settings_problems(job)
     for entry in job.catalogue:
-        found += _catalogue_problems(entry, job)
+        try:
+            for path in find_files([*entry.paths, *entry.sed_paths]):
+                check_input(path)
+        except UserError as error:
+            found.append(f"{error} (paths in a job file are relative to the job file)")
     return found
 
 
-def describe_job(job: Job) -> dict[str, Any]:
-    """What a job will do, in a few words each.
+def _settings_problems(job: Job) -> list[str]:
+    return [*_output_problems(job), *_prior_problems(job), *_noise_problems(job)]
 
-    Parameters
-    ----------
-    job : Job
-        A job without problems.
 
-    Returns
-    -------
-    dict
-        Label to text.
-    """
+def _look(entry: CatalogueSettings, job: Job) -> str:
+    """Number of clusters of a catalogue, in words."""
+    reader = CatalogueReader(entry, job.model.bands)
+    pieces = reader.pieces()
+    size = sum(path.stat().st_size for path in find_files(entry.paths))
+    if size > LARGEST:
+        next(pieces, None)
+        return f"more than {reader.tally.n_rows:,} ({size / 1e9:.1f} GB; only its beginning was read)"
+    for _ in pieces:
+        continue
+    return f"{reader.tally.n_rows:,}"
+
+
+def _describe(job: Job, clusters: Mapping[str, str]) -> dict[str, Any]:
     priors = job.prior.distributions()
     inferred, averaged = (
         "; ".join(f"{name} {shape.words}" for name, shape in priors.items() if shape.inferred is wanted)
         for wanted in (True, False)
     )
-    rows = {entry.survey: read_catalogue(entry, job.model.bands).num_rows for entry in job.catalogue}
-    clusters = ", ".join(f"{name} {count:,}" for name, count in rows.items())
     return {
         "run folder": str(job.output.resolve()),
         "engine": _engine_in_words(job),
@@ -61,7 +107,7 @@ def describe_job(job: Job) -> dict[str, Any]:
         "marginalised": averaged or "none",
         "fixed": _fixed_in_words(job) or "none",
         "mocks": f"{job.mocks.rows:,} ({_mock_bytes(job) / 1e9:.2f} GB)",
-        "clusters": clusters or "none",
+        "clusters": ", ".join(f"{name} {count}" for name, count in clusters.items()) or "none",
     }
 
 
@@ -154,15 +200,3 @@ def _noise_problems(job: Job) -> list[str]:
         "no [[catalogue]] and no noise.depth: the network would not know the errors to expect; "
         "add a catalogue, or noise.depth = [-5.3, -4.3] (log10 mJy)"
     ]
-
-
-def _catalogue_problems(entry: CatalogueSettings, job: Job) -> list[str]:
-    try:
-        table = read_catalogue(entry, job.model.bands)
-    except UserError as error:
-        return [str(error)]
-    if table.num_rows == 0:
-        return [
-            f"catalogue {entry.survey!r}: no row left of {entry.paths[0].name} (classes = {entry.classes})"
-        ]
-    return []

@@ -116,17 +116,16 @@ def _run_stages(
 @app.command()
 def check(job: JobFile, overrides: SetOption = None, as_json: JsonOption = False) -> None:
     """Say everything that can be known to be wrong with a job before anything runs."""
-    from batchflow.check import describe_job, problems
+    from batchflow.check import examine
     from batchflow.config import load_job
 
-    found = load_job(job, overrides or [])
-    wrong = problems(found)
+    found = examine(load_job(job, overrides or []))
     if as_json:
-        _print_json({"problems": wrong, "job": describe_job(found)})
-    elif not wrong:
-        _print_pairs(f"{job} is in order", describe_job(found))
-    if wrong:
-        raise UserError("\n  ".join([f"{job}:", *wrong]))
+        _print_json({"problems": found.problems, "job": found.description})
+    elif not found.problems:
+        _print_pairs(f"{job} is in order", found.description)
+    if found.problems:
+        raise UserError("\n  ".join([f"{job}:", *found.problems]))
 
 
 @app.command()
@@ -172,6 +171,38 @@ def model_command(
 
 
 @app.command()
+def catalogue(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A catalogue of clusters.")],
+    format_: Annotated[str | None, typer.Option("--format", help="legus, phangs, phatter or table.")] = None,
+    bands: Annotated[str | None, typer.Option(help="Its bands, with commas between.")] = None,
+    galaxy: Annotated[str | None, typer.Option(help="For rows without a galaxy of their own.")] = None,
+    distance: Annotated[float | None, typer.Option(help="For rows without a distance [Mpc].")] = None,
+    overrides: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE", help="A key of [[catalogue]]; repeatable."),
+    ] = None,
+    job: Annotated[Path | None, typer.Option(metavar="JOB", help="A job: its entry and its model.")] = None,
+    plot: Annotated[Path | None, typer.Option(metavar="OUT.png", help="Draw errors and colours.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Say what is in a catalogue, as batchflow reads it, and how to put it into a job."""
+    from batchflow.catalogue.command import Request, describe_file, understand
+    from batchflow.catalogue.pictures import draw_catalogue
+    from batchflow.catalogue.tell import print_description, to_json
+
+    named = tuple(filter(None, map(str.strip, (bands or "").split(","))))
+    request = Request(file, format_, named, galaxy, distance, overrides or [], job)
+    understood = understand(request)
+    found = describe_file(understood)
+    if as_json:
+        _print_json(to_json(understood, found))
+    else:
+        print_description(_results(), understood, found)
+    if plot is not None:
+        print(f"picture  {draw_catalogue(plot, found, understood.model)}", file=sys.stderr)
+
+
+@app.command()
 def query(
     run: RunPath,
     sql: Annotated[str, typer.Argument(metavar="SQL", help="One SELECT statement.")],
@@ -188,6 +219,68 @@ def query(
     print_table(table.slice(0, rows or None))
     if rows and table.num_rows > rows:
         print(f"... {table.num_rows - rows} more rows; --rows 0 prints all", file=sys.stderr)
+
+
+@app.command()
+def flags(
+    run: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="The run folder.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Explain the bits of the column `flags`; of a run, count them by galaxy."""
+    from batchflow.results.flags import count_flags, explain_flags
+
+    table = explain_flags() if run is None else count_flags(run)
+    if as_json:
+        _print_json(table.to_pylist())
+    else:
+        print_table(table)
+
+
+@app.command()
+def reweight(
+    run: RunPath,
+    priors: Annotated[
+        list[str],
+        typer.Option("--prior", metavar="NAME.SHAPE=VALUE", help="log_mass.power_law=[-2,2,7]; repeatable."),
+    ],
+    out: Annotated[str, typer.Option("--out", help="A name under RUN/reweighted/, or a path.")] = "",
+    as_json: JsonOption = False,
+) -> None:
+    """Posteriors under another prior, from the stored draws; never overwrites."""
+    from batchflow.results.reweight import reweight_run
+
+    folder, figures = reweight_run(run, priors, out)
+    if as_json:
+        _print_json({"folder": str(folder)} | figures)
+        return
+    _print_pairs(str(folder), {name.replace("_", " "): value for name, value in figures.items()})
+    if figures["too_few_draws"]:
+        print("too few effective draws: flag LOW_EFFICIENCY; infer again under this prior", file=sys.stderr)
+
+
+@app.command()
+def population(
+    run: RunPath,
+    width: Annotated[float, typer.Option(help="Width of the bins [dex].")] = 0.25,
+    joint: Annotated[bool, typer.Option("--joint", help="Age and mass together as well.")] = False,
+    without: Annotated[
+        list[str] | None, typer.Option("--without", metavar="FLAG", help="Leave these out; repeatable.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Age and mass distributions of each galaxy, every posterior folded in; Parquet and pictures."""
+    from batchflow.report.population_pictures import population_run
+    from batchflow.results.population import NOTE, PopulationOptions
+
+    options = PopulationOptions(width=width, joint=joint, without=tuple(without or ()))
+    found = population_run(run, options)
+    if as_json:
+        _print_json({"note": NOTE} | found)
+        return
+    for galaxy in found["galaxies"]:
+        _print_pairs(galaxy["galaxy"], {name: value for name, value in galaxy.items() if name != "galaxy"})
+    print("\n".join(found["tables"]))
+    print(f"note: {NOTE}", file=sys.stderr)
 
 
 def print_table(table: Any, title: str | None = None) -> None:

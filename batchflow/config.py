@@ -44,6 +44,7 @@ __all__ = [
 STAGES = ("mocks", "train", "infer", "validate", "report")
 
 
+Fraction = Annotated[float, Field(ge=0, lt=1)]
 CurveName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 
 
@@ -118,11 +119,21 @@ class NoiseSettings(Settings):
     systematic: float = Field(
         0.05, ge=0, lt=1, description="fraction of the true flux added in quadrature to every error"
     )
+    model_error: Fraction | dict[Band, Fraction] = Field(
+        0.0,
+        description="the same for the model's own error, one number or by band; independent between bands",
+    )
     depth: Range | None = Field(
         None,
         description="log10 range of the 1-sigma depth [mJy], the same in all bands; "
         "for a job without catalogues",
     )
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is not used: a job without it keeps its fingerprint."""
+        unused = {"model_error": 0.0}
+        return {name: value for name, value in dump(self).items() if unused.get(name, ...) != value}
 
 
 class MocksSettings(Settings):

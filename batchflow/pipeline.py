@@ -28,6 +28,8 @@ from batchflow.plan import Mode
 from batchflow.shards import write_json, write_text
 
 LOG = logging.getLogger("batchflow")
+CATALOGUE_STAGES = {"train", "infer", "validate"}
+"""Stages that need the normalised catalogue."""
 
 
 @dataclass
@@ -131,6 +133,9 @@ def run_stages(job: Job, names: Sequence[str], mode: Mode) -> list[StageReport]:
     reports: list[StageReport] = []
     CONSOLE.print(f"run folder {job.output.resolve()}")
     with open_session(job, mode) as session:
+        if job.catalogue and CATALOGUE_STAGES & set(names):
+            # Whatever is wrong deep in a file comes out before any worker starts.
+            _ = session.parts
         for name in names:
             reports.append(_timed(name, stage_function(name), session))
             if reports[-1].failures:

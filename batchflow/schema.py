@@ -59,6 +59,8 @@ class Flag(IntFlag):
     """No posterior: the summary columns are NaN; another flag says why."""
     POOR_FIT = 2048
     """No model fits: posterior predictive p-value below 0.001."""
+    OUT_OF_DISTRIBUTION = 4096
+    """Colours or errors unlike those of the training mocks: `ood_pvalue` below 0.001."""
     MORE_DRAWS = 8192
     """The flow's draws were too few: each one kept is chosen among several, its summary made from all."""
     GRID_POSTERIOR = 16384
@@ -99,7 +101,7 @@ def unit_of(column: str) -> str:
     """
     if column.startswith(("flux_", "error_")):
         return "mJy"
-    stem = column.removeprefix("published_").replace("log_mass_current", "log_mass")
+    stem = column.removeprefix("published_").removeprefix("mode_").replace("log_mass_current", "log_mass")
     for parameter, unit in PARAMETER_UNITS.items():
         if stem == parameter or stem.startswith(f"{parameter}_"):
             return unit
@@ -180,7 +182,8 @@ def posterior_schema(parameters: Sequence[str]) -> pa.Schema:
     fields.append(field("n_modes", pa.int16()))
     fields.append(field("mode_weight", pa.list_(pa.float32())))
     fields += [field(f"mode_{parameter}", pa.list_(pa.float32())) for parameter in parameters]
-    names = ("efficiency", "log_evidence", "ppc_chi2", "ppc_pvalue")
+    fields += [field(f"mode_{parameter}_std", pa.list_(pa.float32())) for parameter in parameters]
+    names = ("efficiency", "log_evidence", "log_evidence_error", "ppc_chi2", "ppc_pvalue", "ood_pvalue")
     fields += [field(name, pa.float32()) for name in names]
     fields.append(field("flags", pa.int32()))
     fields += [field(f"published_{name}", pa.float64()) for name in PUBLISHED]

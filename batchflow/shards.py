@@ -15,6 +15,8 @@ import pyarrow.parquet as pq
 from batchflow.errors import UserError
 
 FOOTER_KEY = b"batchflow"
+GROUP_BYTES = 64 * 2**20
+"""Size of a row group, before compression: large enough to read fast, small enough to hold many."""
 
 
 def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
@@ -69,8 +71,20 @@ def write_table(path: Path, table: pa.Table, footer: dict[str, Any]) -> None:
     ]
     write_atomic(
         path,
-        lambda temporary: pq.write_table(stamped, temporary, compression="zstd", use_dictionary=repeating),
+        lambda temporary: pq.write_table(
+            stamped,
+            temporary,
+            row_group_size=_rows_in_group(stamped),
+            compression="zstd",
+            use_dictionary=repeating,
+            write_statistics=True,
+        ),
     )
+
+
+def _rows_in_group(table: pa.Table) -> int:
+    """Rows that fill a row group: what a reader of a file must hold in memory, lists of draws and all."""
+    return max(1, GROUP_BYTES * table.num_rows // max(table.nbytes, 1))
 
 
 def write_bytes(path: Path, content: bytes) -> None:

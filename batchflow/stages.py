@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from batchflow.catalogue.files import checksum
+from batchflow.catalogue.files import checksum, find_files
 from batchflow.config import CatalogueSettings, Job, parse_job
 from batchflow.errors import UserError
 
@@ -37,13 +37,17 @@ def catalogue_settings(job: Job) -> dict[str, Any]:
 def train_settings(job: Job) -> dict[str, Any]:
     """Settings that decide the trained model: those of the mocks, and the noise of the catalogues."""
     catalogue = catalogue_settings(job)["catalogue"]
-    return mocks_settings(job) | {
-        "mocks": job.mocks.model_dump(mode="json"),
-        "noise": job.noise.model_dump(mode="json"),
-        "flow": job.flow.model_dump(mode="json"),
-        "train": job.train.model_dump(mode="json", exclude={"checkpoint_seconds"}),
-        "catalogue": catalogue,
-    }
+    return (
+        mocks_settings(job)
+        | {
+            "mocks": job.mocks.model_dump(mode="json"),
+            "noise": job.noise.model_dump(mode="json"),
+            "flow": job.flow.model_dump(mode="json"),
+            "train": job.train.model_dump(mode="json", exclude={"checkpoint_seconds"}),
+            "catalogue": catalogue,
+        }
+        | _own_systematics(job)
+    )
 
 
 def infer_settings(job: Job, model: str) -> dict[str, Any]:
@@ -77,6 +81,12 @@ def validate_settings(job: Job, model: str) -> dict[str, Any]:
     return infer_settings(job, model) | {"validate": job.validate_.model_dump(mode="json")}
 
 
+def _own_systematics(job: Job) -> dict[str, Any]:
+    """Systematic errors of single catalogues, where any has its own; their photometry is the same."""
+    found = {entry.survey: entry.systematic for entry in job.catalogue if entry.systematic is not None}
+    return {"systematic": found} if found else {}
+
+
 def _curve_settings(job: Job) -> dict[str, Any]:
     """Checksums of the job's own throughput curves, where it has any."""
     for name, path in job.model.curves.items():
@@ -87,15 +97,17 @@ def _curve_settings(job: Job) -> dict[str, Any]:
 
 
 def _entry_settings(entry: CatalogueSettings) -> dict[str, Any]:
-    for path in entry.paths:
-        if not path.is_file():
-            what = "is a folder" if path.is_dir() else "does not exist"
-            raise UserError(
-                f"catalogue {entry.survey!r}: path = {str(path)!r} {what}; expected a file "
-                "(paths in a job file are relative to the job file)"
-            )
-    settings = entry.model_dump(mode="json", exclude={"path", "name"}, exclude_none=True)
-    return {"sha256": [checksum(path) for path in entry.paths], **settings}
+    files = find_files(entry.paths)
+    others = find_files(entry.sed_paths) if entry.sed_paths else ()
+    settings = entry.model_dump(
+        mode="json", exclude={"path", "sed_path", "name", "systematic"}, exclude_none=True
+    )
+    settings["sha256"] = [checksum(path) for path in files]
+    if len(files) > 1:
+        settings["files"] = [path.name for path in files]
+    if others:
+        settings["sed_sha256"] = [checksum(path) for path in others]
+    return settings
 
 
 def resolved(job: Job) -> dict[str, Any]:

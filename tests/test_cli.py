@@ -65,6 +65,8 @@ def test_the_demo_ends_with_results_a_table_and_a_picture(finished):
         "Clusters by galaxy",
         "Recovery of held-out mocks",
         "published",
+        "of 500 clusters (",
+        "outside the training, by survey",
         str(folder),
         "overview.png",
     ):
@@ -135,6 +137,46 @@ def test_query_answers(finished):
     ]
     shown = batchflow("query", finished[0], "SELECT * FROM history", "--rows", "1").stdout
     assert "held_out_loss" in shown
+
+
+def test_every_cluster_says_whether_it_is_like_the_training(finished):
+    table = posterior(finished[0])
+    pvalue, flags = (table[name].to_numpy() for name in ("ood_pvalue", "flags"))
+    assert ((pvalue > 0) & (pvalue <= 1)).all()
+    assert ((pvalue < 0.001) == ((flags & Flag.OUT_OF_DISTRIBUTION.value) > 0)).all()
+    # The catalogue is simulated with the same physics: some 0.001 of 500 by chance.
+    assert (pvalue < 0.001).sum() <= 5
+    assert (table["log_evidence_error"].to_numpy() >= 0).all()
+
+
+def test_flags_reweight_and_population_of_a_run(finished):
+    folder, _ = finished
+    assert "OUT_OF_DISTRIBUTION" in batchflow("flags").stdout
+    rows = json.loads(batchflow("flags", folder, "--json").stdout)
+    assert rows[0] | {"share": 1} == rows[0] | {"flag": "clusters", "all": 500, "Demo-B": 200}
+    prior = ("--prior", "log_mass.power_law=[-2,2,8]", "--out", "steep")
+    found = json.loads(batchflow("reweight", folder, *prior, "--json").stdout)
+    assert (found["clusters"], found["folder"]) == (500, str(folder / "reweighted" / "steep"))
+    steep, flat = posterior(folder / "reweighted" / "steep"), posterior(folder)
+    assert np.median(steep["log_mass_q50"].to_numpy() - flat["log_mass_q50"].to_numpy()) <= 0
+    assert "is there already" in batchflow("reweight", folder, *prior, check=False).stderr
+    found = json.loads(batchflow("population", folder, "--json").stdout)
+    assert [item["clusters"] for item in found["galaxies"]] == [150, 200, 150]
+    assert "not corrected" in found["note"]
+    shutil.rmtree(folder / "reweighted")
+    shutil.rmtree(folder / "population")
+
+
+def test_a_reference_that_was_altered_is_refused(finished, tmp_path):
+    from batchflow import open_model
+    from batchflow.errors import UserError
+
+    shutil.copytree(finished[0] / "model", tmp_path / "model")
+    path = tmp_path / "model" / "reference.safetensors"
+    for damage in (lambda: path.write_bytes(path.read_bytes()[:-4] + b"xxxx"), path.unlink):
+        damage()
+        with pytest.raises(UserError, match="is not the reference of this model"):
+            open_model(tmp_path)
 
 
 def test_other_settings_are_named_and_nothing_is_touched(finished):

@@ -45,13 +45,11 @@ def test_every_cluster_of_every_field_is_there(run):
     counts = {}
     for survey in table["survey"].to_pylist():
         counts[survey] = counts.get(survey, 0) + 1
-    assert counts == {"ngc628-c": 1017, "ngc628-e": 259, "ngc3344": 396, "ngc1313-e": 259, "ngc1566": 1573}
-    assert sorted(path.name for path in (run[0] / "posterior").iterdir()) == [
-        "galaxy=NGC0628",
-        "galaxy=NGC1313",
-        "galaxy=NGC1566",
-        "galaxy=NGC3344",
-    ]
+    assert len(counts) == 31
+    assert sum(counts.values()) == 6217
+    some = {"ngc628-c": 1017, "ngc628-e": 259, "ngc3344": 396, "ngc1313-e": 259, "ngc1566": 1573}
+    assert {name: counts[name] for name in some} == some
+    assert len(list((run[0] / "posterior").iterdir())) == 28  # galaxies: three have two fields
 
 
 def test_zero_points_are_stated(run):

@@ -2,6 +2,7 @@
 
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -26,13 +27,16 @@ def demo():
 
 
 def test_the_readme_shows_commands():
-    assert {command.split()[1] for command in commands()} == {"check", "run", "status", "query", "model"}
+    shown = {"check", "run", "status", "query", "model", "flags", "reweight", "population"}
+    assert {command.split()[1] for command in commands()} == shown
 
 
 @pytest.mark.parametrize("command", commands())
 def test_command(command):
     # The README has the environment activated: its programs lie beside this Python.
     program, *arguments = shlex.split(command)
+    if "reweight" in arguments:  # it never overwrites
+        shutil.rmtree(ROOT / "runs" / "quickstart" / "reweighted", ignore_errors=True)
     found = Path(sys.executable).with_name(program)
     done = subprocess.run([found, *arguments], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

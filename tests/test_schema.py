@@ -17,6 +17,8 @@ from batchflow import schema
         ("published_log_mass", "dex(solMass)"),
         ("log_mass_current_q50", "dex(solMass)"),
         ("ebv_map", "mag"),
+        ("mode_log_age_std", "dex(yr)"),
+        ("mode_weight", ""),
         ("ra", "deg"),
         ("distance_mpc", "Mpc"),
         ("efficiency", ""),
@@ -38,7 +40,18 @@ def test_posterior_columns_are_the_documented_ones():
         for suffix in ("mean", "std", "q02", "q16", "q50", "q84", "q97", "map"):
             assert f"{parameter}_{suffix}" in found
     documented = ["galaxy", "object_id", "ra", "dec", "n_bands", "n_modes", "efficiency", "log_evidence"]
-    documented += ["ppc_chi2", "ppc_pvalue", "flags", "published_log_age", "log_mass_current_q50"]
+    documented += [
+        "log_evidence_error",
+        "ood_pvalue",
+        "mode_weight",
+        "mode_ebv",
+        "mode_ebv_std",
+        "ppc_chi2",
+        "ppc_pvalue",
+        "flags",
+        "published_log_age",
+        "log_mass_current_q50",
+    ]
     assert set(documented) <= set(found)
 
 

@@ -56,3 +56,16 @@ def test_a_file_that_is_not_whole_has_no_footer(tmp_path, damage):
     else:
         path.write_bytes({"empty": b"", "truncated": content[:-9], "garbage": b"x" * 400}[damage])
     assert read_footer(path) is None
+
+
+def test_row_groups_are_bounded_in_bytes_compressed_and_have_statistics(tmp_path, monkeypatch):
+    monkeypatch.setattr("batchflow.shards.GROUP_BYTES", 4000)
+    lists = pa.array([[float(i)] * 100 for i in range(64)], pa.list_(pa.float32()))
+    table = pa.table({"x": pa.array(range(64), pa.float32()), "draws": lists})
+    write_table(tmp_path / "file.parquet", table, {})
+    found = pq.read_metadata(tmp_path / "file.parquet")
+    assert 6 <= found.num_row_groups <= 8
+    columns = [found.row_group(0).column(i) for i in range(2)]
+    assert {column.compression for column in columns} == {"ZSTD"}
+    assert (columns[0].statistics.min, columns[0].statistics.max) == (0.0, found.row_group(0).num_rows - 1)
+    assert pq.read_table(tmp_path / "file.parquet").equals(table)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.dataset as ds
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
 from batchflow import stages
-from batchflow.catalogue.partition import Part, write_catalogue
-from batchflow.catalogue.read import read_with_summary
+from batchflow.catalogue.galaxies import GalaxyTally
+from batchflow.catalogue.partition import CatalogueWriter, Part
+from batchflow.catalogue.read import CatalogueReader
+from batchflow.catalogue.repeated import flag_repeated
 from batchflow.config import Job
+from batchflow.errors import UserError
 from batchflow.monitor import CONSOLE
 from batchflow.paths import RunFolder, remove
 from batchflow.plan import Mode, check_settings, fingerprint, flatten
@@ -50,17 +54,52 @@ def ensure_catalogue(job: Job, run: RunFolder, mode: Mode) -> list[Part]:
     settings = stages.catalogue_settings(job)
     remove(run.catalogue)
     footer = {"stage": "catalogue", "fingerprint": fingerprint(settings), "settings": flatten(settings)}
-    tables = []
-    for entry in job.catalogue:
-        table, summary = read_with_summary(entry, job.model.bands)
-        CONSOLE.print("\n".join(summary.lines()), markup=False, soft_wrap=True)
-        tables.append(table)
-    parts = write_catalogue(tables, run.catalogue, job.infer.rows_per_part, footer)
+    writer = CatalogueWriter(run.catalogue, job.infer.rows_per_part, footer)
+    # By name, so that the order of the entries in the job file does not matter.
+    readers = [
+        CatalogueReader(entry, job.model.bands)
+        for entry in sorted(job.catalogue, key=lambda entry: entry.survey)
+    ]
+    for reader in readers:
+        for piece in reader.pieces():
+            writer.add(piece)
+    _check_surveys(readers)
+    parts = writer.finish()
+    repeated = flag_repeated(parts, run.catalogue)
+    _tell(readers, repeated)
     # The index is written last: a catalogue without it was broken off, and is made anew.
     write_json(
         run.catalogue / INDEX, {"settings": flatten(settings), "parts": [_plain(part, run) for part in parts]}
     )
     return parts
+
+
+def _check_surveys(readers: Sequence[CatalogueReader]) -> None:
+    """Refuse two entries whose rows bear the name of one survey: each has a noise of its own."""
+    owners: dict[str, str] = {}
+    for reader in readers:
+        for survey in reader.tally.surveys:
+            if survey in owners:
+                raise UserError(
+                    f"the survey {survey!r} is in two catalogues, {owners[survey]!r} and "
+                    f"{reader.entry.survey!r}: is a file listed in both?"
+                )
+            owners[survey] = reader.entry.survey
+
+
+def _tell(readers: Sequence[CatalogueReader], repeated: Mapping[str, int]) -> None:
+    """Print what was understood of each catalogue, and of all of them together."""
+    together = GalaxyTally()
+    told: set[str] = set()
+    for reader in readers:
+        reader.tally.count_duplicates(sum(repeated.get(name, 0) for name in reader.tally.surveys))
+        summary = reader.summary()
+        together.merge(reader.tally.galaxies)
+        told.update(summary.warnings)
+        CONSOLE.print("\n".join(summary.lines()), markup=False, soft_wrap=True)
+    for text in together.warnings():
+        if text not in told:
+            CONSOLE.print(f"warning: {text}", markup=False, soft_wrap=True)
 
 
 def find_catalogue(job: Job, run: RunFolder) -> list[Part] | None:
@@ -95,12 +134,31 @@ def find_catalogue(job: Job, run: RunFolder) -> list[Part] | None:
     return parts
 
 
-def survey_tables(parts: list[str]) -> Mapping[str, pa.Table]:
-    """The normalised catalogue by survey, for the noise model.
+def survey_pieces(parts: Iterable[str | Path]) -> Iterator[tuple[str, pa.Table]]:
+    """The normalised catalogue by survey, a part at a time: memory does not grow with it.
 
     Parameters
     ----------
-    parts : list of str
+    parts : iterable of str or Path
+        Files of the normalised catalogue.
+
+    Yields
+    ------
+    tuple of (str, pyarrow.Table)
+        Name of a survey, and some of its rows: every row of the parts once, in their order.
+    """
+    for path in parts:
+        table = pq.ParquetFile(path).read()
+        for name in sorted(pc.unique(table["survey"]).to_pylist()):
+            yield name, table.filter(pc.equal(table["survey"], name))
+
+
+def survey_tables(parts: Iterable[str | Path]) -> Mapping[str, pa.Table]:
+    """The normalised catalogue by survey, whole, for the noise model.
+
+    Parameters
+    ----------
+    parts : iterable of str or Path
         Files of the normalised catalogue.
 
     Returns
@@ -108,9 +166,10 @@ def survey_tables(parts: list[str]) -> Mapping[str, pa.Table]:
     mapping of str to pyarrow.Table
         Rows of each survey.
     """
-    whole = ds.dataset(parts, format="parquet").to_table()
-    names = sorted(set(whole["survey"].to_pylist()))
-    return {name: whole.filter(ds.field("survey") == name) for name in names}
+    found: dict[str, list[pa.Table]] = {}
+    for name, table in survey_pieces(parts):
+        found.setdefault(name, []).append(table)
+    return {name: pa.concat_tables(found[name]) for name in sorted(found)}
 
 
 def _plain(part: Part, run: RunFolder) -> dict[str, Any]:

@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 from batchflow.catalogue.files import check_input
 from batchflow.catalogue.legus_fields import FIELDS, ULTRAVIOLET, LegusField, field_in
 from batchflow.catalogue.normalise import RawCatalogue
-from batchflow.catalogue.units import flux_error, flux_from_magnitude
+from batchflow.catalogue.units import flux_error, flux_from_magnitude, vega_zero_point
 from batchflow.config import CatalogueSettings
 from batchflow.errors import UserError
-from batchflow.physics.bands import AB_MINUS_VEGA
 
 Floats = NDArray[np.float64]
 N_COLUMNS = 34
@@ -59,24 +58,63 @@ def read_legus(path: Path, entry: CatalogueSettings, bands: Sequence[str]) -> It
     UserError
         When the file is no LEGUS catalogue, or its galaxy, distance or bands are not known.
     """
-    values = read_numbers(path)
+    yield understand(read_numbers(path), path, entry)
+
+
+def understand(values: Floats, path: Path, entry: CatalogueSettings) -> RawCatalogue:
+    """Understand rows of a field's catalogue.
+
+    Parameters
+    ----------
+    values : ndarray, shape (n_clusters, n_columns)
+        The numbers of the file.
+    path : Path
+        The file, whose name tells the field.
+    entry : CatalogueSettings
+        Galaxy, distance and bands where the release's own are to be overruled.
+
+    Returns
+    -------
+    RawCatalogue
+        The rows, in their order. In an entry of several files each is a survey of its own, called by
+        its field: depths differ.
+
+    Raises
+    ------
+    UserError
+        As `read_legus`.
+    """
+    if entry.foreground_ebv:
+        raise UserError(
+            f"{path}: foreground_ebv = {entry.foreground_ebv:g}, but LEGUS photometry is corrected for the "
+            "Milky Way; leave it out"
+        )
     shift = find_shift(values, path)
     known = FIELDS.get(field_in(path.name) or "")
     own = _own_bands(path, entry, known)
+    survey = _survey(path, entry)
     magnitude, error = values[:, 5 + shift : 15 + shift : 2], values[:, 6 + shift : 16 + shift : 2]
     flux, flux_err = _fluxes(_zero_points(path, entry, own), magnitude, error)
-    yield RawCatalogue(
+    return RawCatalogue(
         galaxy=[_galaxy(path, entry, known)] * len(values),
-        object_id=[f"{entry.survey}-{number:.15g}" for number in values[:, 0]],
+        object_id=[f"{survey}-{number:.15g}" for number in values[:, 0]],
         ra=values[:, 3 + shift],
         dec=values[:, 4 + shift],
         distance_mpc=np.full(len(values), _distance(path, entry, known)),
         flux=flux,
         error=flux_err,
+        survey=[survey] * len(values),
         class_=_classes(values[:, 33 + shift]),
         published=_published(values, shift),
         sentinels=_count_sentinels(magnitude, error),
     )
+
+
+def _survey(path: Path, entry: CatalogueSettings) -> str:
+    """Name of a file's survey: the entry's, or the field's where the entry is of several files."""
+    if len(entry.paths) == 1 and not set("*?[") & set(str(entry.paths[0])):
+        return entry.survey
+    return field_in(path.name) or path.stem
 
 
 def read_numbers(path: Path) -> Floats:
@@ -216,10 +254,7 @@ def _distance(path: Path, entry: CatalogueSettings, known: LegusField | None) ->
 
 def _zero_points(path: Path, entry: CatalogueSettings, own: Sequence[str]) -> dict[str, float]:
     """AB - Vega [mag] of each band, in their order."""
-    known = {**AB_MINUS_VEGA, **entry.zero_points}
-    if strangers := [band for band in own if band not in known]:
-        raise UserError(f"{path}: no AB - Vega is known for {strangers[0]}; add it to zero_points")
-    return {band: known[band] for band in own}
+    return {band: vega_zero_point(entry.zero_points, band, str(path)) for band in own}
 
 
 def _fluxes(

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -11,6 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from batchflow.catalogue_settings import CatalogueSettings
+from batchflow.physics.foreground import deredden, foreground_coefficients
 from batchflow.schema import LIMIT_SIGMA, PUBLISHED, Flag, catalogue_schema
 from batchflow.schema import error_column as error_name
 from batchflow.schema import flux_column as flux_name
@@ -53,6 +56,8 @@ class RawCatalogue:
     """Milky-Way E(B-V) that the reader took out of the fluxes [mag]; None when it took out nothing."""
     survey: Sequence[str] | None = None
     """Survey of each row, where a file holds several; None when all are of the entry's own."""
+    lacking: Mapping[str, Bools] = field(default_factory=dict)
+    """Rows whose survey does not have a band of `flux` at all: it is not missing there."""
 
 
 class CleanBand(NamedTuple):
@@ -64,7 +69,7 @@ class CleanBand(NamedTuple):
     flags: Ints
 
 
-def clean_band(flux: Floats, error: Floats, limit: Bools) -> CleanBand:
+def clean_band(flux: Floats, error: Floats, limit: Bools, limit_sigma: float = LIMIT_SIGMA) -> CleanBand:
     """Judge a band's measurements.
 
     Parameters
@@ -72,8 +77,9 @@ def clean_band(flux: Floats, error: Floats, limit: Bools) -> CleanBand:
     flux, error : ndarray, shape (n_clusters,)
         Flux densities and 1-sigma errors [mJy].
     limit : bool ndarray, shape (n_clusters,)
-        Where the flux is the value of an upper limit; without an error of its own it is taken to
-        be a limit at `LIMIT_SIGMA` standard deviations.
+        Where the flux is the value of an upper limit.
+    limit_sigma : float
+        Standard deviations at which a limit is quoted that has no error of its own.
 
     Returns
     -------
@@ -83,7 +89,7 @@ def clean_band(flux: Floats, error: Floats, limit: Bools) -> CleanBand:
     missing = np.isnan(flux)
     with np.errstate(invalid="ignore"):
         sound = np.isfinite(error) & (error > 0)
-        error = np.where(limit & ~sound, flux / LIMIT_SIGMA, error)
+        error = np.where(limit & ~sound, flux / limit_sigma, error)
         bad = ~(np.isfinite(flux) & np.isfinite(error) & (error > 0)) | (limit & (flux <= 0))
         used = ~missing & ~bad
         negative = used & (flux < 0)
@@ -98,8 +104,46 @@ def clean_band(flux: Floats, error: Floats, limit: Bools) -> CleanBand:
     )
 
 
-def normalise(raw: RawCatalogue, survey: str, bands: Sequence[str]) -> pa.Table:
-    """Bring a survey into the internal form.
+def complete(raw: RawCatalogue, entry: CatalogueSettings) -> RawCatalogue:
+    """Fill in what the job says of a survey, and take out the Milky Way that is left in it.
+
+    Parameters
+    ----------
+    raw : RawCatalogue
+        What the reader understood.
+    entry : CatalogueSettings
+        Its distance error, for rows without one; its `foreground_ebv`, unless the reader took it out.
+
+    Returns
+    -------
+    RawCatalogue
+        Fluxes, limits and errors times 10^(0.4 A) of the foreground in each band.
+    """
+    error = raw.distance_error_mpc
+    if entry.distance_error_mpc is not None:
+        own = np.full(len(raw.object_id), np.nan) if error is None else error
+        raw = replace(raw, distance_error_mpc=np.where(np.isnan(own), entry.distance_error_mpc, own))
+    if not entry.foreground_ebv or raw.foreground_ebv is not None:
+        return raw
+    ebv = entry.foreground_ebv
+    screen = _foreground(tuple(raw.flux))
+    return replace(
+        raw,
+        flux={band: deredden(values, screen[band], ebv) for band, values in raw.flux.items()},
+        error={band: deredden(values, screen[band], ebv) for band, values in raw.error.items()},
+        foreground_ebv=np.full(len(raw.object_id), ebv),
+    )
+
+
+@lru_cache(maxsize=64)
+def _foreground(bands: tuple[str, ...]) -> Mapping[str, float]:
+    return foreground_coefficients(bands)
+
+
+def normalise(
+    raw: RawCatalogue, survey: str, bands: Sequence[str], limit_sigma: float = LIMIT_SIGMA
+) -> pa.Table:
+    """Bring rows of a survey into the internal form.
 
     Parameters
     ----------
@@ -109,14 +153,17 @@ def normalise(raw: RawCatalogue, survey: str, bands: Sequence[str]) -> pa.Table:
         Its name.
     bands : sequence of str
         All bands of the job; one that the survey lacks is NaN throughout.
+    limit_sigma : float
+        Standard deviations at which limits without an error are quoted.
 
     Returns
     -------
     pyarrow.Table
         Columns of ``catalogue_schema(bands, PUBLISHED)``, as many rows as `raw` has, in its order.
+        Repeated ids are not flagged yet: `flag_duplicates` sees more than a piece.
     """
     n_rows = len(raw.object_id)
-    clean = {band: _clean(raw, band) for band in raw.flux}
+    clean = {band: _clean(raw, band, limit_sigma) for band in raw.flux}
     absent = CleanBand(*(np.full(n_rows, value) for value in (np.nan, np.nan, False, 0)))
     columns = _identity(raw, survey) | {"flags": _row_flags(raw, clean)}
     for band in bands:
@@ -125,13 +172,21 @@ def normalise(raw: RawCatalogue, survey: str, bands: Sequence[str]) -> pa.Table:
     for name in PUBLISHED:
         columns[f"published_{name}"] = raw.published.get(name, np.full(n_rows, np.nan))
     schema = catalogue_schema(bands, PUBLISHED)
-    table = pa.table([pa.array(columns[item.name], item.type) for item in schema], schema=schema)
-    return flag_duplicates(table)
+    return pa.table([_array(columns[item.name], item.type) for item in schema], schema=schema)
 
 
-def _clean(raw: RawCatalogue, band: str) -> CleanBand:
+def _array(values: object, type_: pa.DataType) -> pa.Array:
+    if pa.types.is_dictionary(type_):
+        return pc.dictionary_encode(pa.array(values, type_.value_type)).cast(type_)
+    return pa.array(values, type_)
+
+
+def _clean(raw: RawCatalogue, band: str, limit_sigma: float) -> CleanBand:
     flux = raw.flux[band]
-    return clean_band(flux, raw.error[band], raw.limit.get(band, np.zeros(flux.shape, dtype=bool)))
+    limit = raw.limit.get(band, np.zeros(flux.shape, dtype=bool))
+    found = clean_band(flux, raw.error[band], limit, limit_sigma)
+    lacking = raw.lacking.get(band, np.zeros(flux.shape, dtype=bool))
+    return found._replace(flags=np.where(lacking, 0, found.flags).astype(np.int32))
 
 
 def _identity(raw: RawCatalogue, survey: str) -> dict[str, object]:
@@ -143,12 +198,18 @@ def _identity(raw: RawCatalogue, survey: str) -> dict[str, object]:
         "ra": raw.ra,
         "dec": raw.dec,
         "distance_mpc": raw.distance_mpc,
-        "distance_error_mpc": np.full(n_rows, np.nan)
-        if raw.distance_error_mpc is None
-        else raw.distance_error_mpc,
+        "distance_error_mpc": _sound_errors(raw.distance_error_mpc, n_rows),
         "foreground_ebv": np.zeros(n_rows) if raw.foreground_ebv is None else raw.foreground_ebv,
         "class_": np.zeros(n_rows, dtype=np.int16) if raw.class_ is None else raw.class_,
     }
+
+
+def _sound_errors(error: Floats | None, n_rows: int) -> Floats:
+    """Distance errors; NaN for what cannot be one."""
+    if error is None:
+        return np.full(n_rows, np.nan)
+    with np.errstate(invalid="ignore"):
+        return np.where(np.isfinite(error) & (error >= 0), error, np.nan)
 
 
 def _row_flags(raw: RawCatalogue, clean: Mapping[str, CleanBand]) -> Ints:

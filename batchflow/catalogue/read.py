@@ -1,114 +1,131 @@
-"""Catalogues of a job, by format; and what was understood of each."""
+"""Catalogues of a job, by format, piece by piece; and what was understood of each."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batchflow.catalogue.files import find_files
 from batchflow.catalogue.legus import read_legus
-from batchflow.catalogue.normalise import RawCatalogue, normalise
+from batchflow.catalogue.normalise import RawCatalogue, complete, flag_duplicates, normalise
+from batchflow.catalogue.phangs import read_phangs
+from batchflow.catalogue.phatter import read_phatter
+from batchflow.catalogue.summary import CatalogueSummary, Tally
 from batchflow.catalogue.table import read_table
 from batchflow.config import CatalogueSettings
 from batchflow.errors import UserError
-from batchflow.physics.bands import AB_MINUS_VEGA
-from batchflow.schema import Flag, flux_column
+from batchflow.schema import PUBLISHED, Flag, catalogue_schema
 
 logger = logging.getLogger(__name__)
 
 Reader = Callable[[Path, CatalogueSettings, Sequence[str]], Iterator[RawCatalogue]]
-READERS: Mapping[str, Reader] = {"legus": read_legus, "table": read_table}
+READERS: Mapping[str, Reader] = {
+    "legus": read_legus,
+    "phangs": read_phangs,
+    "phatter": read_phatter,
+    "table": read_table,
+}
 """What reads a file in each `format` of the job file, piece by piece."""
 
 
-@dataclass(frozen=True)
-class CatalogueSummary:
-    """What was understood of a catalogue."""
+@dataclass
+class CatalogueReader:
+    """A catalogue being read: its files one after the other, each in pieces; memory is that of a piece."""
 
-    survey: str
-    """Name of the survey."""
-    path: str
-    """The file."""
-    n_rows: int
-    """Rows taken."""
-    n_left_out: int
-    """Rows of other visual classes than the job asks for."""
-    galaxies: Mapping[str, int]
-    """Rows by galaxy."""
-    classes: Mapping[int, int]
-    """Rows by visual class; 0 unknown."""
-    bands: Mapping[str, int]
-    """Rows with a usable flux or limit, by band of the survey."""
-    zero_points: Mapping[str, float]
-    """AB - Vega [mag] by band, where the file is in Vega magnitudes."""
-    sentinels: Mapping[str, int]
-    """Values that stand for none, by what they mean; in the whole file."""
-    flags: Mapping[str, int]
-    """Rows by flag; those flags that occur."""
+    entry: CatalogueSettings
+    """The files and how to read them."""
+    bands: Sequence[str]
+    """All bands of the job."""
+    tally: Tally = field(default_factory=Tally)
+    """Counts of the pieces read so far."""
 
-    def lines(self) -> list[str]:
-        """Say it in words, a line a thing."""
-        left_out = f", {self.n_left_out} of other classes left out" if self.n_left_out else ""
-        named: dict[str, Mapping[Any, int]] = {
-            "galaxies": self.galaxies,
-            "classes": self.classes,
-            "measured": self.bands,
-        }
-        named |= {"sentinels": self.sentinels, "flags": self.flags}
-        lines = [f"{self.survey}: {self.n_rows} rows from {self.path}{left_out}"]
-        lines += [f"  {name}: {_counts(values)}" for name, values in named.items() if values]
-        if self.zero_points:
-            lines.append(f"  AB - Vega [mag]: {_counts(self.zero_points)}")
-        return lines
+    def pieces(self) -> Iterator[pa.Table]:
+        """Read everything from the first row to the last.
 
+        Yields
+        ------
+        pyarrow.Table
+            Rows of the wanted classes, normalised, in the files' order; files sorted by name. Repeated ids
+            are not flagged yet.
 
-def _counts(values: Mapping[Any, float]) -> str:
-    return ", ".join(f"{name} ({count})" for name, count in values.items())
+        Raises
+        ------
+        UserError
+            When a file is not what the entry says. Bad values never raise: they are flagged.
+        """
+        for path in find_files(self.entry.paths):
+            for raw in READERS[self.entry.format](path, self.entry, self.bands):
+                _check_bands(path, raw, self.bands)
+                yield self._take(path, raw)
+        self._check_classes()
+
+    def summary(self) -> CatalogueSummary:
+        """What was understood of the pieces read so far."""
+        files = find_files(self.entry.paths)
+        named = str(files[0]) if len(files) == 1 else f"{len(files)} files, {files[0]} to {files[-1].name}"
+        return self.tally.summary(self.entry, named)
+
+    def _take(self, path: Path, raw: RawCatalogue) -> pa.Table:
+        entry = self.entry
+        if entry.classes is not None and raw.class_ is None:
+            raise UserError(f"{path}: classes = {list(entry.classes)}, but the file has no column class_")
+        table = normalise(complete(raw, entry), entry.survey, self.bands, entry.limit_sigma)
+        if entry.classes is not None:
+            table = table.filter(pc.is_in(table["class_"], pa.array(entry.classes, pa.int16())))
+        self.tally.add(raw, table)
+        return table
+
+    def _check_classes(self) -> None:
+        if self.entry.classes is not None and not self.tally.n_rows:
+            path = find_files(self.entry.paths)[0]
+            raise UserError(
+                f"{path}: no row is of classes = {list(self.entry.classes)}; the file has "
+                f"{sorted(self.tally.seen_classes)}"
+            )
 
 
 def read_catalogue(entry: CatalogueSettings, bands: Sequence[str]) -> pa.Table:
-    """Read a survey into the internal form.
+    """Read a survey into the internal form, whole.
 
     Parameters
     ----------
     entry : CatalogueSettings
-        The file and how to read it.
+        The files and how to read them.
     bands : sequence of str
         All bands of the job.
 
     Returns
     -------
     pyarrow.Table
-        Columns of ``catalogue_schema(bands, PUBLISHED)``, a row a cluster, in the file's order.
+        Columns of ``catalogue_schema(bands, PUBLISHED)``, a row a cluster, in the files' order.
 
     Raises
     ------
     UserError
-        When the file is not what the entry says. Bad values never raise: they are flagged.
+        When a file is not what the entry says. Bad values never raise: they are flagged.
     """
     return read_with_summary(entry, bands)[0]
 
 
 def read_with_summary(entry: CatalogueSettings, bands: Sequence[str]) -> tuple[pa.Table, CatalogueSummary]:
-    """Read a survey, and say what was understood; see `read_catalogue`.
+    """Read a survey whole, and say what was understood; see `read_catalogue`.
 
     Parameters
     ----------
     entry : CatalogueSettings
-        The file and how to read it.
+        The files and how to read them.
     bands : sequence of str
         All bands of the job.
 
     Returns
     -------
     pyarrow.Table
-        The survey.
+        The survey; memory grows with its rows, where `CatalogueReader` does not.
     CatalogueSummary
         Counts for messages and logs.
 
@@ -117,60 +134,24 @@ def read_with_summary(entry: CatalogueSettings, bands: Sequence[str]) -> tuple[p
     UserError
         As `read_catalogue`.
     """
-    (path,) = entry.paths
-    (raw,) = READERS[entry.format](path, entry, bands)
-    _check_bands(entry, raw, bands)
-    everything = normalise(raw, entry.survey, bands)
-    table = _select_classes(entry, raw, everything)
-    summary = _summarise(entry, raw, table)
+    reader = CatalogueReader(entry, bands)
+    schema = catalogue_schema(bands, PUBLISHED)
+    pieces = [schema.empty_table(), *reader.pieces()]
+    table = flag_duplicates(pa.concat_tables(pieces).unify_dictionaries())
+    reader.tally.count_duplicates(pc.sum(pc.not_equal(duplicates(table), 0)).as_py())
+    summary = reader.summary()
     logger.info("%s", "\n".join(summary.lines()))
     return table, summary
 
 
-def _check_bands(entry: CatalogueSettings, raw: RawCatalogue, bands: Sequence[str]) -> None:
+def duplicates(table: pa.Table) -> pa.ChunkedArray:
+    """The bit `Flag.DUPLICATE_ID` of each row, zero or not."""
+    return pc.bit_wise_and(table["flags"], pa.scalar(int(Flag.DUPLICATE_ID), pa.int32()))
+
+
+def _check_bands(path: Path, raw: RawCatalogue, bands: Sequence[str]) -> None:
     if strangers := [band for band in raw.flux if band not in bands]:
         raise UserError(
-            f"{entry.path} has the band {strangers[0]!r}, which the job does not model; add it to "
+            f"{path} has the band {strangers[0]!r}, which the job does not model; add it to "
             f"[model] bands (now {', '.join(bands)})"
         )
-
-
-def _select_classes(entry: CatalogueSettings, raw: RawCatalogue, table: pa.Table) -> pa.Table:
-    """Take the rows of the classes that the job asks for; all when it does not ask."""
-    if entry.classes is None:
-        return table
-    if raw.class_ is None:
-        raise UserError(f"{entry.path}: classes = {list(entry.classes)}, but the file has no column class_")
-    taken = table.filter(pc.is_in(table["class_"], pa.array(entry.classes, pa.int16())))
-    if not taken.num_rows:
-        found = sorted(set(raw.class_.tolist()))
-        raise UserError(f"{entry.path}: no row is of classes = {list(entry.classes)}; the file has {found}")
-    return taken
-
-
-def _summarise(entry: CatalogueSettings, raw: RawCatalogue, table: pa.Table) -> CatalogueSummary:
-    flags = table["flags"].to_numpy()
-    by_flag = {str(flag.name): int((flags & flag != 0).sum()) for flag in Flag}
-    return CatalogueSummary(
-        survey=entry.survey,
-        path=str(entry.path),
-        n_rows=table.num_rows,
-        n_left_out=len(raw.object_id) - table.num_rows,
-        galaxies=_value_counts(table, "galaxy"),
-        classes=_value_counts(table, "class_"),
-        bands={band: int(np.isfinite(table[flux_column(band)].to_numpy()).sum()) for band in raw.flux},
-        zero_points=_zero_points(entry, list(raw.flux)),
-        sentinels=dict(raw.sentinels),
-        flags={name: count for name, count in by_flag.items() if count},
-    )
-
-
-def _zero_points(entry: CatalogueSettings, bands: Sequence[str]) -> dict[str, float]:
-    if entry.format != "legus" and entry.unit != "Vega":
-        return {}
-    return {band: entry.zero_points.get(band, AB_MINUS_VEGA[band]) for band in bands}
-
-
-def _value_counts(table: pa.Table, column: str) -> dict[Any, int]:
-    pairs = pc.value_counts(table[column]).to_pylist()
-    return dict(sorted((pair["values"], pair["counts"]) for pair in pairs))

@@ -1,20 +1,33 @@
-"""Any table with a column for each band: FITS, VOTable, ECSV, CSV, Parquet."""
+"""Any table with a column for each band: FITS, VOTable, ECSV, CSV, Parquet.
+
+Units that the file gives are believed; `unit` of the job is for columns without. In a flux or error column, a
+number of `sentinels` stands for none; an error that is `limit_error` marks the flux as an upper limit.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchflow.catalogue.files import ColumnFile, open_columns
 from batchflow.catalogue.normalise import RawCatalogue
-from batchflow.catalogue.units import FluxUnit, converted, flux_error, flux_from_magnitude, flux_unit
+from batchflow.catalogue.sky import hubble_distance, position
+from batchflow.catalogue.units import (
+    FluxUnit,
+    converted,
+    flux_error,
+    flux_from_magnitude,
+    flux_unit,
+    is_magnitude_system,
+    vega_zero_point,
+)
 from batchflow.catalogue.values import numbers, truths, words
 from batchflow.config import CatalogueSettings
 from batchflow.errors import UserError, nearest
-from batchflow.physics.bands import AB_MINUS_VEGA
 from batchflow.schema import PARAMETER_UNITS, PUBLISHED, error_column, flux_column, limit_column
 
 Floats = NDArray[np.float64]
@@ -45,21 +58,62 @@ def read_table(path: Path, entry: CatalogueSettings, bands: Sequence[str]) -> It
     UserError
         When the file cannot be read, lacks a column, or has a unit that cannot be.
     """
-    file = open_columns(path)
-    own = _own_bands(path, entry, bands)
+    for file in open_columns(path, entry.file_type, entry.hdu).pieces():
+        yield understand(file, entry, bands)
+
+
+def understand(file: ColumnFile, entry: CatalogueSettings, bands: Sequence[str]) -> RawCatalogue:
+    """Understand rows of a table.
+
+    Parameters
+    ----------
+    file : ColumnFile
+        The rows.
+    entry : CatalogueSettings
+        Columns, unit; galaxy and distance of rows without.
+    bands : sequence of str
+        All bands of the job; the file has them all unless the entry names its own.
+
+    Returns
+    -------
+    RawCatalogue
+        The rows, in their order.
+
+    Raises
+    ------
+    UserError
+        When a column is missing, or has a unit that cannot be; where a redshift gives no distance.
+    """
+    own = _own_bands(file.path, entry, bands)
     measured = {band: _measure(file, entry, band) for band in own}
-    yield RawCatalogue(
+    return RawCatalogue(
         galaxy=_galaxies(file, entry),
         object_id=words(file, _require(file, entry.columns.id, "id")),
-        ra=_optional(file, entry.columns.ra, "ra", "deg"),
-        dec=_optional(file, entry.columns.dec, "dec", "deg"),
+        ra=_position(file, entry.columns.ra, "ra"),
+        dec=_position(file, entry.columns.dec, "dec"),
         distance_mpc=_distances(file, entry),
-        flux={band: found[0] for band, found in measured.items()},
-        error={band: found[1] for band, found in measured.items()},
-        limit={band: _limits(file, entry, band) for band in own},
-        class_=_classes(file),
+        flux={band: found.flux for band, found in measured.items()},
+        error={band: found.error for band, found in measured.items()},
+        limit={band: found.limit for band, found in measured.items()},
+        class_=_classes(file, entry),
         published={name: _published(file, entry, name) for name in PUBLISHED},
+        sentinels=_sentinels(entry, measured),
+        distance_error_mpc=_distance_errors(file, entry),
     )
+
+
+class Measured(NamedTuple):
+    """A band as measured; arrays of shape (n_rows,)."""
+
+    flux: Floats
+    """Flux densities [mJy]; NaN for sentinels; the limit's value where `limit`."""
+    error: Floats
+    """1-sigma errors [mJy]; NaN unknown."""
+    limit: Bools
+    n_sentinels: int
+    """Sentinels met."""
+    n_marked: int
+    """Limits that their error marked."""
 
 
 def _own_bands(path: Path, entry: CatalogueSettings, bands: Sequence[str]) -> Sequence[str]:
@@ -89,35 +143,82 @@ def _band_column(file: ColumnFile, name: str, kind: str, band: str) -> str:
     return name
 
 
-def _measure(file: ColumnFile, entry: CatalogueSettings, band: str) -> tuple[Floats, Floats]:
-    """Flux density and error [mJy] of a band, as measured."""
+def _measure(file: ColumnFile, entry: CatalogueSettings, band: str) -> Measured:
     columns = entry.columns
     flux_name = _band_column(file, columns.flux.get(band, flux_column(band)), "flux", band)
     error_name = _band_column(file, columns.error.get(band, error_column(band)), "error", band)
-    unit = flux_unit(file.units.get(flux_name, ""), entry.unit, file.where(flux_name))
     values, errors = numbers(file, flux_name), numbers(file, error_name)
+    none = _is_sentinel(entry, values)
+    errors, marked = _marked_limits(entry, errors)
+    no_error = _is_sentinel(entry, errors)
+    flux, error = _in_mjy(
+        file,
+        entry,
+        band,
+        (flux_name, np.where(none, np.nan, values)),
+        (error_name, np.where(no_error, np.nan, errors)),
+    )
+    marked &= np.isfinite(flux)
+    limit = marked | _limits(file, entry, band)
+    return Measured(flux, error, limit, int(none.sum() + no_error.sum()), int(marked.sum()))
+
+
+def _is_sentinel(entry: CatalogueSettings, values: Floats) -> Bools:
+    """Where numbers stand for none; to the precision of 4-byte floats, as 99.999 in a FITS file."""
+    found = np.zeros(values.shape, dtype=bool)
+    for sentinel in entry.sentinels:
+        found |= np.isclose(values, sentinel, rtol=1e-6, atol=0)
+    return found
+
+
+def _marked_limits(entry: CatalogueSettings, errors: Floats) -> tuple[Floats, Bools]:
+    """Errors without the marks of limits, and where those were."""
+    if entry.limit_error is None:
+        return errors, np.zeros(errors.shape, dtype=bool)
+    if entry.limit_error == "negative":
+        with np.errstate(invalid="ignore"):
+            marked = (errors < 0) & ~_is_sentinel(entry, errors)
+        return np.where(marked, -errors, errors), marked
+    marked = np.isclose(errors, entry.limit_error, rtol=1e-6, atol=0)
+    return np.where(marked, np.nan, errors), marked
+
+
+def _in_mjy(
+    file: ColumnFile, entry: CatalogueSettings, band: str, flux: tuple[str, Floats], error: tuple[str, Floats]
+) -> tuple[Floats, Floats]:
+    """Flux densities and errors [mJy] of the columns (name, numbers)."""
+    where, error_where = file.where(flux[0]), file.where(error[0])
+    in_file, error_in_file = file.units.get(flux[0], ""), file.units.get(error[0], "")
+    unit = flux_unit(in_file, entry.unit, where)
     if band in entry.zero_points and unit.system != "Vega":
-        raise UserError(f"{file.where(flux_name)}: zero_points are AB - Vega, but its unit is {unit.system}")
+        raise UserError(f"{where}: zero_points are AB - Vega, but its unit is {unit.system}")
     if unit.is_magnitude:
-        zero_point = _zero_point(entry, band, unit, file.where(flux_name))
-        flux = flux_from_magnitude(values, zero_point)
-        magnitude_error = converted(errors, file.units.get(error_name, ""), "mag", file.where(error_name))
-        return flux, flux_error(flux, magnitude_error)
-    error_unit = flux_unit(file.units.get(error_name, ""), entry.unit, file.where(error_name))
+        flux_mjy = flux_from_magnitude(flux[1], _zero_point(entry, band, unit, where))
+        return flux_mjy, flux_error(flux_mjy, _magnitude_error(error[1], error_in_file, error_where))
+    # An error column without a unit shares that of the flux it belongs to.
+    error_unit = flux_unit(error_in_file or in_file, entry.unit, error_where)
     if error_unit.is_magnitude:
-        raise UserError(f"{file.where(error_name)} is in magnitudes, but {flux_name!r} is a flux density")
-    return values * unit.scale, errors * error_unit.scale
+        raise UserError(f"{error_where} is in magnitudes, but {flux[0]!r} is a flux density")
+    return flux[1] * unit.scale, error[1] * error_unit.scale
+
+
+def _magnitude_error(errors: Floats, in_file: str, where: str) -> Floats:
+    """Errors in magnitudes; a file may call their unit that of the magnitudes, mag(AB)."""
+    plain = "" if is_magnitude_system(in_file) else in_file
+    return converted(errors, plain, "mag", where)
 
 
 def _zero_point(entry: CatalogueSettings, band: str, unit: FluxUnit, where: str) -> float:
-    if unit.system == "AB":
-        return 0.0
-    found = entry.zero_points.get(band, AB_MINUS_VEGA.get(band))
-    if found is None:
-        raise UserError(
-            f"{where} holds Vega magnitudes, but no AB - Vega is known for {band}; add it to zero_points"
-        )
-    return found
+    return 0.0 if unit.system == "AB" else vega_zero_point(entry.zero_points, band, where)
+
+
+def _sentinels(entry: CatalogueSettings, measured: Mapping[str, Measured]) -> dict[str, int]:
+    numbers_met = ", ".join(f"{value:g}" for value in entry.sentinels)
+    counts = {
+        f"{numbers_met} no measurement": sum(found.n_sentinels for found in measured.values()),
+        f"{entry.limit_error} error of an upper limit": sum(found.n_marked for found in measured.values()),
+    }
+    return {text: count for text, count in counts.items() if count}
 
 
 def _limits(file: ColumnFile, entry: CatalogueSettings, band: str) -> Bools:
@@ -133,6 +234,13 @@ def _optional(file: ColumnFile, named: str | None, default: str, unit: str) -> F
         return np.full(file.n_rows, np.nan)
     name = _require(file, named or default, default)
     return converted(numbers(file, name), file.units.get(name, ""), unit, file.where(name))
+
+
+def _position(file: ColumnFile, named: str | None, default: str) -> Floats:
+    """Coordinates [deg]; NaN throughout where the file has none and the job names none."""
+    if named is None and default not in file.names:
+        return np.full(file.n_rows, np.nan)
+    return position(file, _require(file, named or default, default), hours=default == "ra")
 
 
 def _galaxies(file: ColumnFile, entry: CatalogueSettings) -> list[str]:
@@ -151,7 +259,11 @@ def _galaxies(file: ColumnFile, entry: CatalogueSettings) -> list[str]:
 
 
 def _distances(file: ColumnFile, entry: CatalogueSettings) -> Floats:
+    """Distances [Mpc]: the row's own, else of its redshift, else the job's."""
     found = _optional(file, entry.columns.distance_mpc, "distance_mpc", "Mpc")
+    if entry.columns.redshift is not None:
+        name = _require(file, entry.columns.redshift, "redshift")
+        found = np.where(np.isnan(found), hubble_distance(file, name, wanted=np.isnan(found)), found)
     if entry.distance_mpc is not None:
         return np.where(np.isnan(found), entry.distance_mpc, found)
     if np.isnan(found).all():
@@ -159,11 +271,18 @@ def _distances(file: ColumnFile, entry: CatalogueSettings) -> Floats:
     return found
 
 
-def _classes(file: ColumnFile) -> NDArray[np.int16] | None:
-    if CLASS_COLUMN not in file.names:
+def _distance_errors(file: ColumnFile, entry: CatalogueSettings) -> Floats | None:
+    """1-sigma errors of the distances [Mpc]; None where the file has none."""
+    named, default = entry.columns.distance_error_mpc, "distance_error_mpc"
+    return _optional(file, named, default, "Mpc") if named or default in file.names else None
+
+
+def _classes(file: ColumnFile, entry: CatalogueSettings) -> NDArray[np.int16] | None:
+    name = entry.columns.class_
+    if name is None and CLASS_COLUMN not in file.names:
         return None
-    found = np.nan_to_num(numbers(file, CLASS_COLUMN), nan=0, posinf=0, neginf=0)
-    return found.clip(-1, 99).astype(np.int16)
+    found = numbers(file, _require(file, name or CLASS_COLUMN, "class_"))
+    return np.nan_to_num(found, nan=0, posinf=0, neginf=0).clip(-1, 99).astype(np.int16)
 
 
 def _published(file: ColumnFile, entry: CatalogueSettings, name: str) -> Floats:

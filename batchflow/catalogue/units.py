@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchflow.errors import UserError
+from batchflow.physics.bands import AB_MINUS_VEGA
 
 Floats = NDArray[np.float64]
 AB_OF_ONE_MJY = 16.4
@@ -17,10 +19,16 @@ AB_OF_ONE_MJY = 16.4
 MAG_PER_RELATIVE_ERROR = 2.5 / np.log(10)
 """Magnitude error of a unit relative flux error, to first order."""
 
-_MAGNITUDES = {
+MJY_OF_ONE_MAGGY = 10 ** (0.4 * AB_OF_ONE_MJY)
+"""Flux density of AB magnitude 0 [mJy], some 3631 Jy: one maggy (Finkbeiner et al. 2004, AJ 128, 2577)."""
+
+_NAMES = {
     "abmag": "AB", "ab mag": "AB", "mag(ab)": "AB", "ab": "AB",
     "vegamag": "Vega", "vega mag": "Vega", "mag(vega)": "Vega", "vega": "Vega",
+    "maggy": "maggies", "maggies": "maggies", "mgy": "maggies",
+    "nanomaggy": "nanomaggies", "nanomaggies": "nanomaggies", "nmgy": "nanomaggies", "nmaggy": "nanomaggies",
 }  # fmt: skip
+"""What files call the units that astropy does not convert, in lower case."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +48,11 @@ class FluxUnit:
 STATED = {
     "mJy": FluxUnit("flux", 1.0),
     "uJy": FluxUnit("flux", 1e-3),
+    "nJy": FluxUnit("flux", 1e-6),
     "Jy": FluxUnit("flux", 1e3),
+    "maggies": FluxUnit("flux", MJY_OF_ONE_MAGGY),
+    "nanomaggies": FluxUnit("flux", 1e-9 * MJY_OF_ONE_MAGGY),
+    "erg/s/cm2/Hz": FluxUnit("flux", 1e26),
     "AB": FluxUnit("AB"),
     "Vega": FluxUnit("Vega"),
 }
@@ -72,17 +84,24 @@ def flux_unit(in_file: str, stated: str, where: str) -> FluxUnit:
     name = in_file.strip()
     if not name:
         return STATED[stated]
-    if system := _MAGNITUDES.get(name.lower()):
-        return STATED[system]
+    if known := _NAMES.get(name.lower()):
+        return STATED[known]
     if name.lower() == "mag":
         return _magnitude_as_stated(stated, where)
     scale = _mjy_in(name)
     if scale is None:
         raise UserError(
             f'{where} has the unit {name!r} in the file and unit = "{stated}" in the job; expected a flux '
-            "density (mJy, uJy, Jy, erg/s/cm2/Hz) or a magnitude (mag(AB), mag(Vega)): mend the file's unit"
+            f"density ({', '.join(name for name in STATED if not STATED[name].is_magnitude)}) or a magnitude "
+            "(mag(AB), mag(Vega)): mend the file's unit"
         )
     return FluxUnit("flux", scale)
+
+
+def is_magnitude_system(in_file: str) -> bool:
+    """Whether a file's unit names magnitudes of a known system, such as mag(AB)."""
+    name = _NAMES.get(in_file.strip().lower())
+    return name is not None and STATED[name].is_magnitude
 
 
 def _mjy_in(name: str) -> float | None:
@@ -102,6 +121,36 @@ def _magnitude_as_stated(stated: str, where: str) -> FluxUnit:
         f"{where} has the unit 'mag' in the file and unit = \"{stated}\" in the job; "
         'say which magnitudes they are: unit = "AB" or unit = "Vega"'
     )
+
+
+def vega_zero_point(own: Mapping[str, float], band: str, where: str) -> float:
+    """AB magnitude of Vega in a band.
+
+    Parameters
+    ----------
+    own : mapping of str to float
+        AB - Vega [mag] that the job states, by band.
+    band : str
+        The band.
+    where : str
+        File and column, for the message.
+
+    Returns
+    -------
+    float
+        AB - Vega [mag]: the job's, or else that of `AB_MINUS_VEGA`.
+
+    Raises
+    ------
+    UserError
+        When neither has it.
+    """
+    found = own.get(band, AB_MINUS_VEGA.get(band))
+    if found is None:
+        raise UserError(
+            f"{where} holds Vega magnitudes, but no AB - Vega is known for {band}; add it to zero_points"
+        )
+    return found
 
 
 def flux_from_magnitude(magnitude: Floats, ab_minus_vega: float = 0.0) -> Floats:
@@ -169,7 +218,7 @@ def converted(values: Floats, unit: str, target: str, where: str) -> Floats:
     if not unit.strip() or unit.strip() == target:
         return values
     try:
-        with np.errstate(divide="ignore", invalid="ignore"):
+        with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             found = u.Quantity(values, u.Unit(unit), subok=True).to_value(u.Unit(target))
         return np.asarray(found, dtype=np.float64)
     except (ValueError, TypeError, u.UnitConversionError):

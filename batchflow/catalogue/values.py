@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from batchflow.catalogue.files import ColumnFile
+from batchflow.catalogue.columns import ColumnFile
 from batchflow.errors import UserError
 
 Floats = NDArray[np.float64]
+NONE = ("", "--", "null", "none", "na", "n/a", "nan", "masked")
+"""Words that tables write where there is no number, in lower case."""
 _TRUTH = {
     "true": True,
     "t": True,
@@ -53,21 +57,24 @@ def numbers(file: ColumnFile, name: str) -> Floats:
 
 
 def _is_text(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind) or pa.types.is_string_view(kind))
 
 
 def _parsed(file: ColumnFile, name: str, column: pa.ChunkedArray) -> pa.ChunkedArray:
     trimmed = pc.utf8_trim_whitespace(column)
-    filled = pc.if_else(pc.equal(trimmed, ""), pa.scalar(None, trimmed.type), trimmed)
+    is_none = pc.is_in(pc.utf8_lower(trimmed), value_set=pa.array(NONE, trimmed.type))
+    filled = pc.if_else(is_none, pa.scalar(None, trimmed.type), trimmed)
     try:
         return pc.cast(filled, pa.float64())
     except pa.ArrowInvalid:
-        return pa.chunked_array([[_number(file, name, i, text) for i, text in enumerate(filled.to_pylist())]])
+        found = [_number(file, name, i, text) for i, text in enumerate(filled.to_pylist())]
+        return pa.chunked_array([pa.array(found, pa.float64())])
 
 
 def _number(file: ColumnFile, name: str, index: int, text: str | None) -> float | None:
     try:
-        return None if text is None else float(text)
+        # Python alone takes 1_000 for a thousand.
+        return None if text is None else float(text.replace("_", "?"))
     except ValueError:
         raise UserError(
             f"{file.where(name)}, {file.row(index)}: found {text!r}; expected a number, or nothing for none"
@@ -89,15 +96,19 @@ def words(file: ColumnFile, name: str) -> list[str]:
     list of str
         Without blanks around; empty where masked; whole numbers without a decimal point.
     """
-    return [_word(value) for value in file.column(name).to_pylist()]
+    column = file.column(name)
+    if _is_text(column.type):
+        return pc.fill_null(pc.utf8_trim_whitespace(column), "").to_pylist()
+    return [_word(value) for value in column.to_pylist()]
 
 
 def _word(value: object) -> str:
     if value is None:
         return ""
-    if isinstance(value, float) and value.is_integer():
-        return str(int(value))
-    return str(value).strip()
+    if isinstance(value, float):
+        return "" if math.isnan(value) else str(int(value)) if value.is_integer() else str(value)
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)
+    return text.strip()
 
 
 def truths(file: ColumnFile, name: str) -> NDArray[np.bool_]:

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from batchflow.mocks.noise import NoiseModel, NoiseTerms, SurveyNoise, plain_terms
+from batchflow.mocks.noise import ARRAYS, NoiseModel, NoiseTerms, SurveyNoise, plain_terms
 
 FEATURES_PER_BAND = 4
 
@@ -60,9 +60,8 @@ class Features(NamedTuple):
 
 def on_device(noise: NoiseModel, device: torch.device | str, dtype: torch.dtype) -> NoiseModel:
     """Copy a noise model's arrays into tensors; the same arithmetic then runs on the device."""
-    names = ("depth", "photon", "fractional", "scatter", "correlation", "brightness", "limit_fraction")
     tensors: dict[str, Any] = {
-        name: torch.as_tensor(getattr(noise, name)).to(device, dtype) for name in names
+        name: torch.as_tensor(getattr(noise, name)).to(device, dtype) for name in ARRAYS
     }
     return replace(noise, **tensors)
 
@@ -92,13 +91,15 @@ def noise_terms(noise: NoiseModel, seen: Observations, survey: Tensor) -> NoiseT
     known = survey >= 0
     surveyed = noise.select(survey.clamp(min=0))
     has = known.unsqueeze(-1) & surveyed.depth.isfinite()
+    # Survey -1 is the last row: that of surveys which the model does not know.
+    systematic = noise.systematic[survey]
     filled = SurveyNoise(
         torch.where(has, surveyed.depth, 1.0),
         torch.where(has, surveyed.photon, 0.0),
         torch.where(has, surveyed.fractional, 0.0),
-        noise.systematic,
+        systematic,
     )
-    exact, plain = filled.terms(flux, error), plain_terms(error, noise.systematic)
+    exact, plain = filled.terms(flux, error), plain_terms(error, systematic)
     return NoiseTerms(*(torch.where(has, a, b) for a, b in zip(exact, plain, strict=True)))
 
 

@@ -146,7 +146,8 @@ def draw_flow(proposal: Proposal, clusters: Clusters, options: Options, turn: in
     """Draw usable clusters from the flow; each `turn` has random numbers of its own."""
     network = proposal.network
     seen, survey = observations(clusters, network)
-    keys = [(options.seed, "infer", key, *([turn] if turn else [])) for key in clusters.keys]
+    stage = f"infer/{turn}" if turn else "infer"
+    keys = [(options.seed, stage, key) for key in clusters.keys]
     base = points(keys, options.draws, len(proposal.parameters)).to(network.device)
     return weigh_sample(proposal, clusters, options, network.sample(seen, survey, base), turn)
 

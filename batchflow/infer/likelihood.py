@@ -16,7 +16,7 @@ from torch import Tensor
 
 from batchflow.flow.features import Observations
 from batchflow.mocks.noise import NoiseTerms
-from batchflow.physics.grid import LOG_AXES
+from batchflow.physics.grid import FLUX_AXES, LOG_AXES
 from batchflow.physics.table import FluxTable
 
 Floats = NDArray[np.float64]
@@ -47,7 +47,7 @@ class Photometry(NamedTuple):
 
 @dataclass(frozen=True)
 class TorchFluxTable:
-    """A `FluxTable` on a torch device, interpolated linearly in log flux along every axis."""
+    """A `FluxTable` on a torch device, interpolated as there."""
 
     parameters: tuple[str, ...]
     nodes: tuple[Tensor, ...]
@@ -81,7 +81,8 @@ class TorchFluxTable:
         }
         values = table.log_flux * math.log(10.0)
         for name, value in at.items():
-            values = _along(values, list(axes).index(name), axes.pop(name), float(_coordinate(name, value)))
+            place = list(axes).index(name)
+            values = _along(values, place, (name, axes.pop(name)), float(_coordinate(name, value)))
         order = (*(name for name in axes if name not in last), *last)
         values = values.transpose(*(list(axes).index(name) for name in order), -1)
         nodes = tuple(torch.as_tensor(axes[name], dtype=torch.float32, device=device) for name in order)
@@ -101,7 +102,8 @@ class TorchFluxTable:
         Tensor, shape (n, n_bands)
             Natural logarithm of the flux density [mJy at 10 pc, 1 Msun formed].
         """
-        return _interpolate(self.nodes, self._columns(self.parameters, values), self.log_flux)
+        axes = Axes(self.parameters, self.nodes)
+        return _interpolate(axes, self._columns(self.parameters, values), self.log_flux)
 
     def local(self, values: dict[str, Tensor], kept: int) -> LocalTable:
         """Interpolate along all axes but the last ones: a small table for each row.
@@ -121,7 +123,8 @@ class TorchFluxTable:
         outer = len(self.parameters) - kept
         columns = self._columns(self.parameters[:outer], values)
         inner = math.prod(len(axis) for axis in self.nodes[outer:])
-        found = _interpolate(self.nodes[:outer], columns, self.log_flux.reshape(-1, inner * self.n_bands))
+        axes = Axes(self.parameters[:outer], self.nodes[:outer])
+        found = _interpolate(axes, columns, self.log_flux.reshape(-1, inner * self.n_bands))
         return LocalTable(self.parameters[outer:], self.nodes[outer:], found.reshape(-1, self.n_bands))
 
     @property
@@ -149,7 +152,7 @@ class LocalTable(NamedTuple):
         columns = TorchFluxTable._columns(self.parameters, values)
         inner = math.prod(len(axis) for axis in self.nodes)
         start = torch.arange(len(columns[0]), device=self.log_flux.device) * inner
-        return _interpolate(self.nodes, columns, self.log_flux, start)
+        return _interpolate(Axes(self.parameters, self.nodes), columns, self.log_flux, start)
 
 
 def log_likelihood(photometry: Photometry, log_model: Tensor) -> Tensor:
@@ -191,26 +194,60 @@ def _residual(photometry: Photometry, log_model: Tensor) -> tuple[Tensor, Tensor
     return flux[:, None] - model, terms.variance(model)
 
 
-def _interpolate(
-    nodes: Sequence[Tensor], columns: Sequence[Tensor], values: Tensor, start: Tensor | int = 0
-) -> Tensor:
+class Axes(NamedTuple):
+    """Axes of a flattened table, in order."""
+
+    names: Sequence[str]
+    nodes: Sequence[Tensor]
+    """Nodes of each, in the coordinate that counts."""
+
+
+class _Place(NamedTuple):
+    """Where each element lies along an axis; tensors of shape (n,)."""
+
+    low: Tensor
+    """Lower node of its cell."""
+    share: Tensor
+    """Part of the way to the upper node."""
+
+
+def _interpolate(axes: Axes, columns: Sequence[Tensor], values: Tensor, start: Tensor | int = 0) -> Tensor:
     """Multilinear interpolation in a flattened table, (n, n_values).
 
     Parameters
     ----------
-    nodes : sequence of Tensor
-        Of each axis.
+    axes : Axes
+        Of the table.
     columns : sequence of Tensor, shape (n,)
         Coordinates along each.
     values : Tensor, shape (n_nodes, n_values)
-        The table.
+        The table: natural logarithms of fluxes.
     start : Tensor of int, shape (n,), or 0
         Row of `values` at which each element's table starts.
     """
-    places = [_place(axis, column) for axis, column in zip(nodes, columns, strict=True)]
+    places = [_place(axis, column) for axis, column in zip(axes.nodes, columns, strict=True)]
+    mixed = next((i for i, name in enumerate(axes.names) if name in FLUX_AXES), None)
+    if mixed is None:
+        return _corners(axes, places, values, start, [(0, 1)] * len(places))
+    sides = [(0, 1)] * len(places)
+    near, far = (
+        _corners(axes, places, values, start, [*sides[:mixed], (side,), *sides[mixed + 1 :]])
+        for side in (0, 1)
+    )
+    return _mixed(near, far, places[mixed].share[:, None])
+
+
+def _corners(
+    axes: Axes, places: list[_Place], values: Tensor, start: Tensor | int, sides: list[tuple[int, ...]]
+) -> Tensor:
+    """Sum over the corners of each element's cell; along an axis of one side, that side's values."""
     total: Tensor | None = None
-    for corner in product((0, 1), repeat=len(places)):
-        index, weight = _corner(nodes, places, corner)
+    for corner in product(*sides):
+        index, weight = torch.zeros_like(places[0].low), torch.ones_like(places[0].share)
+        for place, side, axis, both in zip(places, corner, axes.nodes, sides, strict=True):
+            index = index * len(axis) + place.low + side
+            if len(both) > 1:
+                weight = weight * (place.share if side else 1 - place.share)
         term = weight[:, None] * values[index + start]
         total = term if total is None else total.add_(term)
     if total is None:
@@ -218,15 +255,10 @@ def _interpolate(
     return total
 
 
-def _corner(
-    nodes: Sequence[Tensor], places: list[tuple[Tensor, Tensor]], corner: tuple[int, ...]
-) -> tuple[Tensor, Tensor]:
-    """Flat index and weight of one corner of each cell."""
-    index, weight = torch.zeros_like(places[0][0]), torch.ones_like(places[0][1])
-    for (low, fraction), side, axis in zip(places, corner, nodes, strict=True):
-        index = index * len(axis) + low + side
-        weight = weight * (fraction if side else 1 - fraction)
-    return index, weight
+def _mixed(near: Any, far: Any, share: Any) -> Any:
+    """Logarithm of the flux part of the way between two, whose logarithms are given."""
+    xp = torch if isinstance(near, Tensor) else np
+    return near + xp.log1p(share * xp.expm1(far - near))
 
 
 def _coordinate(name: str, values: ArrayLike) -> Floats:
@@ -235,14 +267,16 @@ def _coordinate(name: str, values: ArrayLike) -> Floats:
     return np.log(found) if name in LOG_AXES else found
 
 
-def _along(values: Floats, place: int, axis: Floats, at: float) -> Floats:
-    """Interpolate an axis away."""
-    low = int(np.clip(np.searchsorted(axis, at, side="right") - 1, 0, len(axis) - 2))
-    step = (at - axis[low]) / (axis[low + 1] - axis[low])
-    return np.asarray((1 - step) * values.take(low, place) + step * values.take(low + 1, place))
+def _along(values: Floats, place: int, axis: tuple[str, Floats], at: float) -> Floats:
+    """Interpolate an axis, a name and its nodes, away."""
+    name, nodes = axis
+    low = int(np.clip(np.searchsorted(nodes, at, side="right") - 1, 0, len(nodes) - 2))
+    step = (at - nodes[low]) / (nodes[low + 1] - nodes[low])
+    near, far = values.take(low, place), values.take(low + 1, place)
+    return np.asarray(_mixed(near, far, step) if name in FLUX_AXES else near + step * (far - near))
 
 
-def _place(axis: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+def _place(axis: Tensor, values: Tensor) -> _Place:
     """Lower node and fraction of the cell that each value lies in."""
     low = (torch.bucketize(values.contiguous(), axis, right=True) - 1).clamp_(0, len(axis) - 2)
-    return low, (values - axis[low]) / (axis[low + 1] - axis[low])
+    return _Place(low, (values - axis[low]) / (axis[low + 1] - axis[low]))

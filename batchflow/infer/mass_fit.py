@@ -146,9 +146,8 @@ def _scores(photometry: Photometry, log_model: Tensor, loose: Tensor | float) ->
     model = log_model.exp()
     variance = photometry.terms.variance(model) + loose * model * model
     residual = photometry.seen.flux - model
-    steepness = (
-        (photometry.terms.photon + 2 * (photometry.terms.fractional + loose) * model) * model / variance
-    )
+    fractional = photometry.terms.fractional + loose
+    steepness = (photometry.terms.photon + 2 * fractional * model) * model / variance
     ratio = model / variance
     score = residual * ratio + 0.5 * steepness * (residual * residual / variance - 1)
     information = model * ratio + 0.5 * steepness * steepness

@@ -20,6 +20,8 @@ from batchflow.infer.clusters import Clusters, from_arrays
 from batchflow.infer.draw import Draws, Options, Proposal, Rescue, draw_posteriors
 from batchflow.infer.marginal import ExactModel
 from batchflow.infer.nuisance import Nuisances
+from batchflow.infer.ood import OOD_PVALUE, ood_pvalues
+from batchflow.infer.reference import REFERENCE_FILE, Reference, load_reference
 from batchflow.infer.support import outside_training
 from batchflow.infer.table import posterior_flags, posterior_table, summary_columns
 from batchflow.physics.table import FluxTable
@@ -28,6 +30,7 @@ from batchflow.schema import Flag
 
 Floats = NDArray[np.float64]
 TABLE_FILE = "flux_table.safetensors"
+DEFAULT_RESCUE = Rescue()
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,8 @@ class Model:
 
     network: PosteriorNetwork
     table: FluxTable
+    reference: Reference | None = None
+    """What `ood_pvalue` compares with; without, it is NaN."""
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -76,7 +81,7 @@ class Model:
         draws: int = 1000,
         certify: bool = True,
         seed: int = 0,
-        rescue: Rescue | None = Rescue(),
+        rescue: Rescue | None = DEFAULT_RESCUE,
     ) -> Posterior:
         """Posteriors of clusters given as arrays.
 
@@ -141,7 +146,14 @@ class Model:
         columns["n_bands"] = clusters.measured.sum(axis=1)
         strange = Flag.OUTSIDE_TRAINING * outside_training(clusters, self.network.noise)
         bits = clusters.flags | posterior_flags(draws, self.network.boxes, least) | strange.astype(np.int32)
+        columns["ood_pvalue"] = self._ood_pvalues(clusters)
+        bits |= (Flag.OUT_OF_DISTRIBUTION * (columns["ood_pvalue"] < OOD_PVALUE)).astype(np.int32)
         return posterior_table(catalogue, columns, bits)
+
+    def _ood_pvalues(self, clusters: Clusters) -> Floats:
+        if self.reference is None:
+            return np.full(len(clusters.keys), np.nan)
+        return ood_pvalues(clusters, self.network, self.reference)
 
 
 def open_model(folder: str | Path, device: str | None = None) -> Model:
@@ -168,12 +180,17 @@ def open_model(folder: str | Path, device: str | None = None) -> Model:
     inner = found / "model" if (found / "model").is_dir() else found
     chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
     network = load_model(inner, device=chosen)
-    wanted = network.description.get("flux_table_sha256")
-    if wanted is not None and wanted != checksum(inner / TABLE_FILE):
-        raise UserError(
-            f"{inner / TABLE_FILE} is not the flux table of this model; train again or copy the folder anew"
-        )
-    return Model(network, FluxTable.load(inner / TABLE_FILE))
+    _check_file(inner / TABLE_FILE, network.description.get("flux_table_sha256"), "flux table")
+    wanted = network.description.get("reference_sha256")
+    _check_file(inner / REFERENCE_FILE, wanted, "reference")
+    reference = None if wanted is None else load_reference(inner)
+    return Model(network, FluxTable.load(inner / TABLE_FILE), reference)
+
+
+def _check_file(path: Path, wanted: str | None, what: str) -> None:
+    """See that a file of the model folder is the one that the model was trained with."""
+    if wanted is not None and (not path.is_file() or checksum(path) != wanted):
+        raise UserError(f"{path} is not the {what} of this model; train again or copy the folder anew")
 
 
 @lru_cache(maxsize=2)

@@ -27,6 +27,8 @@ class Modes(NamedTuple):
     """Share of the posterior in each, (n_modes,)."""
     centres: Floats
     """Weighted mean of each parameter in each, (n_modes, n_parameters)."""
+    widths: Floats
+    """Weighted standard deviation of each parameter in each, (n_modes, n_parameters)."""
 
 
 def weighted_moments(draws: Floats, weights: Floats) -> tuple[Floats, Floats]:
@@ -113,8 +115,15 @@ def find_modes(parameters: Floats, weights: Floats, age_range: tuple[float, floa
     label = np.searchsorted(cuts, cells)
     share = _sums(label, weights, len(cuts) + 1)
     kept = [mode for mode in np.argsort(-share, kind="stable") if share[mode] >= MODE_WEIGHT][:MAX_MODES]
-    centres = [np.average(parameters[label == mode], axis=0, weights=weights[label == mode]) for mode in kept]
-    return Modes(share[kept], np.array(centres).reshape(len(kept), parameters.shape[1]))
+    moments = [_moments(parameters[label == mode], weights[label == mode]) for mode in kept]
+    centres, widths = np.array(moments).reshape(len(kept), 2, parameters.shape[1]).swapaxes(0, 1)
+    return Modes(share[kept], centres, widths)
+
+
+def _moments(parameters: Floats, weights: Floats) -> tuple[Floats, Floats]:
+    """Mean and standard deviation of each parameter, (n_parameters,)."""
+    mean = np.average(parameters, axis=0, weights=weights)
+    return mean, np.sqrt(np.average((parameters - mean) ** 2, axis=0, weights=weights))
 
 
 def _sums(cells: NDArray[np.int64], weights: Floats, n: int) -> Floats:

@@ -12,6 +12,7 @@ from batchflow import schema
 from batchflow.infer.draw import Draws
 from batchflow.infer.summary import Modes, find_modes, summarise, weighted_quantiles
 from batchflow.physics.table import FluxTable
+from batchflow.results.stored import StoredDraws
 from batchflow.schema import Flag
 
 Floats = NDArray[np.float64]
@@ -49,11 +50,33 @@ def summary_columns(draws: Draws, boxes: Boxes, table: FluxTable) -> dict[str, A
         columns |= {f"{name}_{suffix}": column for suffix, column in found.items()}
     for name, better in draws.refined.items():
         columns[name] = np.where(np.isfinite(better), better, columns[name])
-    columns |= _current_mass(draws, table)
-    columns |= _mode_columns(draws, boxes["log_age"])
+    columns |= current_mass_columns(draws, table)
+    columns |= mode_columns(draws, boxes["log_age"])
     columns |= {"efficiency": draws.efficiency, "log_evidence": draws.log_evidence}
+    columns["log_evidence_error"] = evidence_error(draws.efficiency, draws.log_weights.shape[1])
     columns |= {"ppc_chi2": draws.chi2[np.arange(len(best)), best], "ppc_pvalue": draws.pvalue}
     return columns
+
+
+def evidence_error(efficiency: Floats, n_draws: int | NDArray[np.int64]) -> Floats:
+    """Standard error of the log evidence, by the delta method.
+
+    Parameters
+    ----------
+    efficiency : ndarray, shape (n_clusters,)
+        Effective draws over draws.
+    n_draws : int or ndarray, shape (n_clusters,)
+        Draws.
+
+    Returns
+    -------
+    ndarray, shape (n_clusters,)
+        Relative standard error of the mean weight: the variance of the weights over their squared mean is
+        1 / efficiency - 1. NaN where there is no efficiency, or one draw.
+    """
+    with np.errstate(divide="ignore", invalid="ignore"):
+        spread = np.maximum(1 / np.asarray(efficiency, dtype=np.float64) - 1, 0.0)
+        return np.where(np.greater(n_draws, 1), np.sqrt(spread / (np.asarray(n_draws) - 1.0)), np.nan)
 
 
 def posterior_flags(draws: Draws, boxes: Boxes, min_efficiency: float) -> NDArray[np.int32]:
@@ -61,7 +84,7 @@ def posterior_flags(draws: Draws, boxes: Boxes, min_efficiency: float) -> NDArra
     with np.errstate(invalid="ignore"):
         low = Flag.LOW_EFFICIENCY * (draws.efficiency < min_efficiency)
         poor = Flag.POOR_FIT * (draws.pvalue < POOR_FIT)
-    edge = Flag.PRIOR_EDGE * _touches_edge(draws, boxes)
+    edge = Flag.PRIOR_EDGE * touches_edge(draws, boxes)
     # Certified draws none of which has any weight: the network lost this cluster, and says so.
     certified = np.isfinite(draws.efficiency).any()
     inferred = np.isfinite(draws.log_weights).any(axis=1)
@@ -123,7 +146,8 @@ def _best_draw(draws: Draws) -> NDArray[np.int64]:
     return found
 
 
-def _current_mass(draws: Draws, table: FluxTable) -> dict[str, Floats]:
+def current_mass_columns(draws: Draws | StoredDraws, table: FluxTable) -> dict[str, Floats]:
+    """Quantiles of the mass of surviving stars, by column name."""
     surviving = np.full(draws.log_weights.shape, np.nan)
     inferred = np.isfinite(draws.values["log_age"])
     known = draws.values | draws.nuisances
@@ -134,7 +158,8 @@ def _current_mass(draws: Draws, table: FluxTable) -> dict[str, Floats]:
     return {f"log_mass_current_{name}": column for name, column in zip(names, quantiles.T, strict=True)}
 
 
-def _mode_columns(draws: Draws, age_range: tuple[float, float]) -> dict[str, list[Any]]:
+def mode_columns(draws: Draws | StoredDraws, age_range: tuple[float, float]) -> dict[str, list[Any]]:
+    """Number, weights, centres and widths of the modes; None where a cluster was not inferred."""
     names = ["log_age", *(name for name in draws.values if name != "log_age")]
     stacked = np.stack([draws.values[name] for name in names], axis=-1)
     found = [_modes(*pair, age_range) for pair in zip(stacked, draws.weights, strict=True)]
@@ -142,6 +167,7 @@ def _mode_columns(draws: Draws, age_range: tuple[float, float]) -> dict[str, lis
     columns["mode_weight"] = [modes and modes.weights for modes in found]
     for i, name in enumerate(names):
         columns[f"mode_{name}"] = [modes and modes.centres[:, i] for modes in found]
+        columns[f"mode_{name}_std"] = [modes and modes.widths[:, i] for modes in found]
     return columns
 
 
@@ -149,7 +175,8 @@ def _modes(parameters: Floats, weights: Floats, age_range: tuple[float, float]) 
     return find_modes(parameters, weights, age_range) if np.isfinite(parameters).all() else None
 
 
-def _touches_edge(draws: Draws, boxes: Boxes) -> NDArray[np.bool_]:
+def touches_edge(draws: Draws | StoredDraws, boxes: Boxes) -> NDArray[np.bool_]:
+    """Posteriors that lean against the edge of a parameter's prior, (n_clusters,)."""
     touched = np.zeros(len(draws.log_weights), dtype=bool)
     for name, values in draws.values.items():
         low, high = boxes[name]

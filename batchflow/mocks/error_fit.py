@@ -28,9 +28,7 @@ RANDOM_SHARES = (0.1, 0.3)
 between, it is read where clusters would be fewer than `FEWEST`."""
 SCATTER_RANGE = (0.02, 0.6)
 REACH = 6.0
-"""Standard deviations of log10 xi that training covers: four of a distribution 1.5 times as broad."""
-COVERED = 0.995
-"""Share of the clusters that the reach holds, at least, in each band."""
+"""Standard deviations of log10 xi that training covers at least: four of the broadened distribution."""
 ROUNDS = 4
 
 
@@ -67,16 +65,6 @@ class BandNoise(NamedTuple):
         """Read log10 xi off flux densities and errors [mJy]."""
         random = _random_part(flux, error, self.fractional)
         return 0.5 * np.log10(random / self.random_variance(flux))
-
-    def needed_factor(self, flux: Floats, error: Floats) -> Floats:
-        """Least |log10 xi| that gives an error [mJy], but for rounding; infinite below the floor."""
-        variance, floor = self.random_variance(flux), (self.fractional * flux.clip(min=0)) ** 2
-        slack = 10.0 ** (2 * ROUNDING)
-        with np.errstate(divide="ignore"):
-            low, high = (
-                0.5 * np.log10((error**2 * by - floor).clip(min=0) / variance) for by in (1 / slack, slack)
-            )
-        return np.maximum(np.maximum(low, -high), 0.0)
 
 
 def _random_part(flux: Floats, error: Floats, fractional: float) -> Floats:
@@ -202,12 +190,10 @@ def telling(noise: BandNoise, flux: Floats) -> NDArray[np.bool_]:
 
 
 def _scatter(noise: BandNoise, flux: Floats, error: Floats) -> float:
-    """Half the central 95 % of log10 xi in normal deviates, where xi can be read; all within reach."""
+    """Half the central 95 % of log10 xi in normal deviates, where xi can be read."""
     rows = telling(noise, flux)
     found = noise.scatter
     if rows.sum() >= FEWEST // 2:
         low, high = np.quantile(noise.log_factor(flux[rows], error[rows]), (0.025, 0.975))
         found = (high - low) / (2 * 1.96)
-    needed = noise.needed_factor(flux, error)
-    least = np.quantile(needed[np.isfinite(needed)], COVERED) / REACH if np.isfinite(needed).any() else 0.0
-    return float(np.clip(max(found, least), *SCATTER_RANGE))
+    return float(np.clip(found, *SCATTER_RANGE))

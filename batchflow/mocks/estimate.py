@@ -1,110 +1,147 @@
-"""The noise model of a job, fitted to the errors that its catalogues report."""
+"""The noise model of a job, fitted to the errors that its catalogues report.
+
+Two passes over the catalogues, piece by piece: the first takes a bounded sample of each survey, which the
+fits see; the second lets training cover every cluster there is.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import combinations
-from typing import Any, TypeAlias
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from batchflow.errors import UserError
+from batchflow.mocks.coverage import NoiseFigures, brightness_bounds, needed_factor, noise_figures
 from batchflow.mocks.error_fit import FEWEST, REACH, BandNoise, expect, fit_band, telling
 from batchflow.mocks.noise import NoiseModel
-from batchflow.schema import error_column, flux_column, limit_column
+from batchflow.mocks.survey_sample import (
+    Photometry,
+    SurveySample,
+    Tables,
+    photometry_by_survey,
+    sample_surveys,
+)
+from batchflow.mocks.unreported import Unreported
+
+__all__ = ["NoiseFigures", "estimate_noise", "explicit_noise", "noise_figures"]
 
 Floats = NDArray[np.float64]
-Bools = NDArray[np.bool_]
-Tables: TypeAlias = Mapping[str, pa.Table] | pa.Table
+Fits = Mapping[tuple[str, int], BandNoise]
 
 DEFAULT_BRIGHTNESS = (0.2, 4.5)
 """Range of log10 max(f / s) without a catalogue: from 1.6 sigma to the photometry of bright clusters."""
 FAINTEST_BRIGHTNESS = -0.5
+"""log10 of the signal-to-noise ratio below which fluxes differ by chance only."""
+LOWEST_BRIGHTNESS = -2.5
 MARGIN = 0.5
 """How far training goes beyond the catalogue's faintest and brightest cluster [dex]."""
+FARTHEST = 1.5
+"""Further from the usual depth [dex], or above all but 0.1 % of the brightnesses, is not an object but a
+mistake: it is flagged, and training does not stretch for it."""
 DEFAULT_CORRELATION = 0.5
+LARGEST_CORRELATION = 0.95
 
 
-@dataclass(frozen=True)
-class Photometry:
-    """Fluxes of one survey; arrays of shape (n_clusters, n_bands)."""
-
-    flux: Floats
-    """Reported flux densities [mJy]; NaN where not measured."""
-    error: Floats
-    """Reported errors [mJy]."""
-    limit: Bools
-    """Where the flux is an upper limit."""
-
-    @property
-    def detected(self) -> Bools:
-        """Where flux and error are a measurement."""
-        return np.isfinite(self.flux) & np.isfinite(self.error) & ~self.limit
-
-
-@dataclass(frozen=True)
-class NoiseFigures:
-    """How well a noise model describes a survey."""
-
-    survey: str
-    """Name of the survey."""
-    n_rows: int
-    """Its clusters with a measured band."""
-    inside: float
-    """Share of them whose errors training covers, in all their bands; NaN when there are none."""
-    residual: Mapping[str, float]
-    """Median absolute deviation of log10 error from the model's median, by measured band [dex]."""
-
-
-def estimate_noise(tables: Tables, bands: Sequence[str], systematic: float) -> NoiseModel:
+def estimate_noise(tables: Tables, bands: Sequence[str], systematic: float | Unreported) -> NoiseModel:
     """Fit the noise model to catalogues.
 
     Parameters
     ----------
-    tables : mapping of str to pyarrow.Table, or pyarrow.Table
-        Normalised catalogues by survey, or all in one with the column `survey`.
+    tables : mapping of str to pyarrow.Table, pyarrow.Table, or iterable of pyarrow.Table
+        Normalised catalogues, their surveys in the column `survey`; an iterable is gone through twice.
     bands : sequence of str
         All bands of the job.
-    systematic : float
+    systematic : float or Unreported
         Fractional error that no catalogue reports.
 
     Returns
     -------
     NoiseModel
-        Finite and positive wherever a survey has a measurement in a band, NaN elsewhere.
+        Its surveys by name; finite and positive wherever a survey has a measurement in a band, NaN
+        elsewhere.
 
     Raises
     ------
     UserError
         When no row of any survey is measured in any band.
     """
-    surveys = {name: _photometry(table, bands) for name, table in _by_survey(tables).items()}
+    samples = sample_surveys(tables, bands)
+    surveys = {name: found.kept for name, found in samples.items()}
     if not any(found.detected.any() for found in surveys.values()):
         raise UserError("no catalogue of the job has a usable flux: see the flags of its rows")
     fits = _fit_all(surveys, len(bands))
-    values = np.array([[fits.get((name, i), (np.nan,) * 4) for i in range(len(bands))] for name in surveys])
+    return _widened(_of_samples(bands, samples, fits, systematic), samples, tables)
+
+
+def _of_samples(
+    bands: Sequence[str], samples: Mapping[str, SurveySample], fits: Fits, systematic: float | Unreported
+) -> NoiseModel:
+    """The model but for what every cluster decides: brightness and reach."""
+    values = np.array([[fits.get((name, i), (np.nan,) * 4) for i in range(len(bands))] for name in samples])
     depth, photon, fractional, scatter = np.moveaxis(values, -1, 0)
     return NoiseModel(
         bands=tuple(bands),
-        surveys=tuple(surveys),
+        surveys=tuple(samples),
         depth=depth,
         photon=photon,
         fractional=fractional,
         scatter=scatter,
-        correlation=_correlations(surveys, fits),
-        brightness=np.array(
-            [_brightness(found, row) for found, row in zip(surveys.values(), depth, strict=True)]
-        ),
-        systematic=systematic,
-        limit_fraction=np.array([_limit_fraction(found) for found in surveys.values()]),
+        correlation=_correlations({name: found.kept for name, found in samples.items()}, fits),
+        brightness=np.array([DEFAULT_BRIGHTNESS] * len(samples)),
+        systematic=_table(systematic, tuple(samples), bands),
+        limit_fraction=np.array([found.limit_fraction for found in samples.values()]),
+        reach=REACH * scatter,
     )
 
 
-def explicit_noise(bands: Sequence[str], depth_range: tuple[float, float], systematic: float) -> NoiseModel:
+def _table(systematic: float | Unreported, surveys: Sequence[str], bands: Sequence[str]) -> Floats:
+    given = systematic if isinstance(systematic, Unreported) else Unreported(systematic)
+    return given.table(surveys, bands)
+
+
+def _widened(model: NoiseModel, samples: Mapping[str, SurveySample], tables: Tables) -> NoiseModel:
+    """The model with brightness and reach that hold every cluster, mistakes apart."""
+    brightest = [_plausible_brightness(model, name, found.kept) for name, found in samples.items()]
+    reach, span = model.reach.copy(), np.array([(np.inf, -np.inf)] * len(samples))
+    for name, rows in photometry_by_survey(tables, model.bands):
+        row = model.surveys.index(name)
+        reach[row] = np.maximum(reach[row], _needed_reach(model, row, rows))
+        low, high = _bounds(model, row, rows)
+        if np.isfinite(low).any():
+            own = (np.nanmin(low), min(np.nanmax(high), brightest[row] + MARGIN))
+            span[row] = min(span[row, 0], own[0]), max(span[row, 1], own[1])
+    span[:, 0] = span[:, 0].clip(min=LOWEST_BRIGHTNESS)
+    empty = ~np.isfinite(span).all(axis=1)
+    span[empty] = DEFAULT_BRIGHTNESS
+    return replace(model, reach=reach, brightness=span)
+
+
+def _needed_reach(model: NoiseModel, row: int, rows: Photometry) -> Floats:
+    """Largest |log10 xi| of plausible measurements in each band, (n_bands,)."""
+    own = model.select(np.full(len(rows.flux), row))
+    flux, error = np.where(rows.detected, rows.flux, 0.0), np.where(rows.detected, rows.error, 1.0)
+    needed = np.where(rows.detected, needed_factor(own, flux, error), 0.0)
+    found: Floats = np.where(needed <= FARTHEST, needed, 0.0).max(axis=0, initial=0.0)
+    return found
+
+
+def _bounds(model: NoiseModel, row: int, rows: Photometry) -> tuple[Floats, Floats]:
+    own = model.select(np.full(len(rows.flux), row))
+    return brightness_bounds(own, rows, MARGIN, FAINTEST_BRIGHTNESS)
+
+
+def _plausible_brightness(model: NoiseModel, name: str, sample: Photometry) -> float:
+    """The highest log10 max(f / s) that is taken at its word."""
+    _, high = _bounds(model, model.surveys.index(name), sample)
+    return float(np.nanquantile(high, 0.999)) + FARTHEST if np.isfinite(high).any() else np.inf
+
+
+def explicit_noise(
+    bands: Sequence[str], depth_range: tuple[float, float], systematic: float | Unreported
+) -> NoiseModel:
     """Noise model of a job without a catalogue: one survey, "default", of any depth in a range.
 
     Parameters
@@ -113,7 +150,7 @@ def explicit_noise(bands: Sequence[str], depth_range: tuple[float, float], syste
         All bands of the job; each has the same depth in an object.
     depth_range : tuple of float
         log10 of the least and the largest 1-sigma depth [mJy].
-    systematic : float
+    systematic : float or Unreported
         Fractional error added in quadrature.
 
     Returns
@@ -133,42 +170,10 @@ def explicit_noise(bands: Sequence[str], depth_range: tuple[float, float], syste
         scatter=(high - low) / np.sqrt(12) * one_survey,
         correlation=np.ones(1),
         brightness=np.array([DEFAULT_BRIGHTNESS]),
-        systematic=systematic,
+        systematic=_table(systematic, ("default",), bands),
         limit_fraction=np.zeros(1),
         scatter_shape="uniform",
     )
-
-
-def noise_figures(model: NoiseModel, tables: Tables) -> list[NoiseFigures]:
-    """Compare a noise model with the catalogues' errors.
-
-    Parameters
-    ----------
-    model : NoiseModel
-        Knows the surveys.
-    tables : mapping of str to pyarrow.Table, or pyarrow.Table
-        As `estimate_noise` takes them.
-
-    Returns
-    -------
-    list of NoiseFigures
-        One a survey.
-    """
-    return [_figures(model, name, table) for name, table in _by_survey(tables).items()]
-
-
-def _by_survey(tables: Tables) -> Mapping[str, pa.Table]:
-    if not isinstance(tables, pa.Table):
-        return tables
-    names = sorted(pc.unique(tables["survey"]).to_pylist())
-    return {name: tables.filter(pc.equal(tables["survey"], name)) for name in names}
-
-
-def _photometry(table: pa.Table, bands: Sequence[str]) -> Photometry:
-    def stacked(name: Callable[[str], str]) -> NDArray[Any]:
-        return np.stack([table[name(band)].to_numpy() for band in bands], axis=1)
-
-    return Photometry(stacked(flux_column), stacked(error_column), stacked(limit_column))
 
 
 def _fit_all(surveys: Mapping[str, Photometry], n_bands: int) -> dict[tuple[str, int], BandNoise]:
@@ -177,7 +182,7 @@ def _fit_all(surveys: Mapping[str, Photometry], n_bands: int) -> dict[tuple[str,
         (name, i): found
         for name in surveys
         for i in range(n_bands)
-        if len((found := _pairs(surveys[name], i))[0])
+        if len((found := surveys[name].band(i))[0])
     }
     fits = {key: fit_band(*found) for key, found in data.items() if len(found[0]) >= FEWEST}
     few = {key: found for key, found in data.items() if key not in fits}
@@ -185,19 +190,24 @@ def _fit_all(surveys: Mapping[str, Photometry], n_bands: int) -> dict[tuple[str,
     return fits | {key: fit_band(*found, expect(pooled[key[1]])) for key, found in few.items()}
 
 
-def _pairs(survey: Photometry, band: int) -> tuple[Floats, Floats]:
-    rows = survey.detected[:, band]
-    return survey.flux[rows, band], survey.error[rows, band]
+def _correlations(surveys: Mapping[str, Photometry], fits: Fits) -> Floats:
+    """Correlation of log10 xi between bands, shape (n_surveys, n_bands, n_bands).
 
-
-def _correlations(surveys: Mapping[str, Photometry], fits: Mapping[tuple[str, int], BandNoise]) -> Floats:
-    found = np.array([_correlation(survey, name, fits) for name, survey in surveys.items()])
+    Where a survey's own clusters are too few for a pair of bands, that pair's median in other surveys is
+    taken, else the median of all.
+    """
+    found = np.stack([_correlation(survey, name, fits) for name, survey in surveys.items()])
     known = found[np.isfinite(found)]
-    return np.where(np.isfinite(found), found, np.median(known) if len(known) else DEFAULT_CORRELATION)
+    usual = np.median(known) if len(known) else DEFAULT_CORRELATION
+    for i, k in combinations(range(found.shape[1]), 2):
+        own = found[:, i, k]
+        pair = np.median(own[np.isfinite(own)]) if np.isfinite(own).any() else usual
+        found[:, i, k] = found[:, k, i] = np.where(np.isfinite(own), own, pair)
+    return np.stack([_proper(matrix) for matrix in found])
 
 
-def _correlation(survey: Photometry, name: str, fits: Mapping[tuple[str, int], BandNoise]) -> float:
-    """Mean correlation of log10 xi over pairs of bands, by the clusters they share; NaN if too few."""
+def _correlation(survey: Photometry, name: str, fits: Fits) -> Floats:
+    """Correlation of log10 xi of a survey by the clusters that bands share, NaN where they are too few."""
     n_rows, n_bands = survey.flux.shape
     deviates = np.full((n_rows, n_bands), np.nan)
     for i in range(n_bands):
@@ -206,60 +216,25 @@ def _correlation(survey: Photometry, name: str, fits: Mapping[tuple[str, int], B
             rows[rows] = telling(fit, survey.flux[rows, i])
             factor = fit.log_factor(survey.flux[rows, i], survey.error[rows, i])
             deviates[rows, i] = np.clip(factor / fit.scatter, -3, 3)
-    pairs = [_pair_correlation(deviates[:, pair]) for pair in combinations(range(n_bands), 2)]
-    weights = np.array([weight for _, weight in pairs], dtype=np.float64)
-    if not weights.sum():
-        return np.nan
-    return float(np.clip(np.average([value for value, _ in pairs], weights=weights), 0.0, 0.95))
+    found = np.full((n_bands, n_bands), np.nan)
+    for i, k in combinations(range(n_bands), 2):
+        found[i, k] = _pair_correlation(deviates[:, (i, k)])
+    return found
 
 
-def _pair_correlation(deviates: Floats) -> tuple[float, int]:
+def _pair_correlation(deviates: Floats) -> float:
     shared = deviates[np.isfinite(deviates).all(axis=1)]
     if len(shared) < FEWEST or not shared.std(axis=0).all():
-        return 0.0, 0
+        return np.nan
     centred = shared - shared.mean(axis=0)
-    return float(np.mean(centred[:, 0] * centred[:, 1]) / shared.std(axis=0).prod()), len(shared)
+    value = float(np.mean(centred[:, 0] * centred[:, 1]) / shared.std(axis=0).prod())
+    return float(np.clip(value, 0.0, LARGEST_CORRELATION))
 
 
-def _brightness(survey: Photometry, depth: Floats) -> tuple[float, float]:
-    """Range of log10 max(f / s) that holds every cluster of a survey, with a margin."""
-    relative = (
-        np.where(survey.detected, survey.flux, np.nan)[:, np.isfinite(depth)] / depth[np.isfinite(depth)]
-    )
-    relative = relative[np.isfinite(relative).any(axis=1)]
-    if not len(relative):
-        return DEFAULT_BRIGHTNESS
-    largest = np.log10(np.nanmax(relative, axis=1).clip(min=1e-3))
-    low = max(float(largest.min()) - MARGIN, FAINTEST_BRIGHTNESS)
-    return low, max(float(largest.max()), low) + MARGIN
-
-
-def _limit_fraction(survey: Photometry) -> float:
-    """Share of upper limits among the bands that are not detected at 3 sigma."""
-    with np.errstate(invalid="ignore"):
-        faint = survey.detected & (survey.flux < 3 * survey.error)
-    limits = int(survey.limit.sum())
-    return limits / (limits + int(faint.sum())) if limits else 0.0
-
-
-def _figures(model: NoiseModel, name: str, table: pa.Table) -> NoiseFigures:
-    survey = _photometry(table, model.bands)
-    row = int(model.index([name])[0])
-    inside = np.ones(len(survey.flux), dtype=bool)
-    residual = {}
-    for i in range(len(model.bands)):
-        rows = survey.detected[:, i]
-        if not rows.any():
-            continue
-        noise = BandNoise(
-            *(
-                float(column[row, i])
-                for column in (model.depth, model.photon, model.fractional, model.scatter)
-            )
-        )
-        flux, error = survey.flux[rows, i], survey.error[rows, i]
-        residual[model.bands[i]] = float(np.median(np.abs(np.log10(error / noise.median_error(flux)))))
-        inside[rows] &= noise.needed_factor(flux, error) <= REACH * noise.scatter
-    measured = survey.detected.any(axis=1)
-    share = float(inside[measured].mean()) if measured.any() else np.nan
-    return NoiseFigures(name, int(measured.sum()), share, residual)
+def _proper(matrix: Floats) -> Floats:
+    """The nearest thing to a matrix of pairwise correlations that is one: no negative eigenvalue."""
+    np.fill_diagonal(matrix, 1.0)
+    values, vectors = np.linalg.eigh(matrix)
+    positive = (vectors * values.clip(min=1e-3)) @ vectors.T
+    size = np.sqrt(np.diag(positive))
+    return np.asarray(positive / np.outer(size, size))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from batchflow import schema
 from batchflow.config import ModelSettings, PriorSettings
+from batchflow.errors import UserError
 from batchflow.keys import generator
 from batchflow.mocks.prior import draw_prior
 from batchflow.physics.engine import Engine, open_engine
@@ -73,8 +74,20 @@ def mock_table(engine: Engine, parameters: dict[str, NDArray[np.float32]]) -> pa
     -------
     pyarrow.Table
         Columns of `schema.mocks_schema`: fluxes [mJy] at 10 pc for the row's mass.
+
+    Raises
+    ------
+    UserError
+        When the engine has no flux for a mock: in a shard NaN would pass for a band not observed.
     """
-    per_mass = engine.fluxes({name: parameters[name] for name in engine.parameters})
+    per_mass, bad = engine.flagged_fluxes({name: parameters[name] for name in engine.parameters})
+    if bad.any():
+        first = int(bad.argmax())
+        at = ", ".join(f"{name} = {parameters[name][first]:g}" for name in engine.parameters)
+        raise UserError(
+            f"the engine gives no flux for {int(bad.sum())} of {bad.size} mocks, first at {at}; "
+            "narrow the prior to where it does"
+        )
     fluxes = per_mass * 10.0 ** parameters["log_mass"].astype(np.float64)[:, None]
     columns = [*parameters.values(), *fluxes.T.astype(np.float32)]
     return pa.table(columns, schema=schema.mocks_schema(list(parameters), engine.bands))

@@ -2,16 +2,20 @@
 
 A band's flux F is measured with a variance that follows the TRUE flux f,
 
-    var(f) = A + P f + K f^2,   A = (xi s)^2,  P = xi^2 a,  K = k^2 + systematic^2,
+    var(f) = A + P f + K f^2,   A = (xi s)^2,  P = xi^2 a,  K = k^2 + systematic^2 + model_error^2,
 
 with the survey's depth `s`, photon term `a` and fractional error `k`, and `xi` an object's own
-factor on its depth (crowding, background): log10 xi has the survey's scatter and is independent
-of the cluster's parameters. The error that the catalogue reports follows the NOISY flux,
+factor on its depth (crowding, background): log10 xi has the survey's scatter, is correlated between
+bands and independent of the cluster's parameters. What no catalogue reports, `systematic` (zero points,
+aperture corrections; by survey) and `model_error` (the spectra; by band), is in `systematic` here: both
+scale with the true flux and are independent between bands, so they add in quadrature.
+The error that the catalogue reports follows the NOISY flux,
 
     e^2 = xi^2 (s^2 + a F) + k^2 F^2   (F above zero; (xi s)^2 below),
 
 so it tells nothing of f that F does not tell, and xi can be had back from (F, e) without loss:
-the likelihood of F given f is then exactly Gaussian with the variance above.
+the likelihood of F given f is then exactly Gaussian with the variance above. The distribution of
+log10 xi (scatter, correlation, reach) therefore decides what training sees, and never the posterior.
 
 Everything here is arithmetic that NumPy arrays and torch tensors share.
 """
@@ -29,6 +33,12 @@ Array = Any
 """A NumPy array, or a torch tensor where the arithmetic runs on a device."""
 SMALLEST_SHARE = 1e-4
 """Least share of a reported variance that is taken to be random, not fractional."""
+SMALLEST_PIVOT = 1e-9
+ARRAYS = (
+    *("depth", "photon", "fractional", "scatter", "correlation", "brightness", "systematic"),
+    *("limit_fraction", "reach", "mixing"),
+)
+"""Fields of a `NoiseModel` that are arrays, or tensors on a device."""
 
 
 class NoiseTerms(NamedTuple):
@@ -65,16 +75,36 @@ class NoiseModel:
     scatter: Array
     """Standard deviation of log10 xi [dex]."""
     correlation: Array
-    """Correlation of log10 xi between bands, shape (n_surveys,)."""
+    """Correlation of log10 xi between bands, shape (n_surveys, n_bands, n_bands); (n_surveys,) gives
+    all pairs of bands the same."""
     brightness: Array
     """Range of log10 of the largest depth-normalised true flux max(f / s) to train on,
     shape (n_surveys, 2)."""
-    systematic: float
-    """Fractional error added in quadrature that no catalogue reports (zero points, models)."""
+    systematic: Array
+    """Fractional error that no catalogue reports (zero points, models), shape (n_surveys + 1, n_bands);
+    the last row is for surveys that the model does not know. One number is the same everywhere."""
     limit_fraction: Array
     """Share of undetected bands given as upper limits, shape (n_surveys,)."""
     scatter_shape: str = "normal"
     """Distribution of log10 xi: "normal" or "uniform"."""
+    reach: Array = None
+    """Largest |log10 xi| that training covers, in a few outliers beyond the scatter [dex]; zero: no
+    outliers are drawn (default)."""
+    mixing: Array = None
+    """Lower triangular L with L L^T = `correlation`; follows from it."""
+
+    def __post_init__(self) -> None:
+        """Bring what was given in short into full shape."""
+        n_surveys, n_bands = len(self.surveys), len(self.bands)
+        if np.ndim(self.systematic) == 0:
+            object.__setattr__(self, "systematic", np.full((n_surveys + 1, n_bands), float(self.systematic)))
+        if np.ndim(self.correlation) == 1:
+            shared = np.asarray(self.correlation, dtype=np.float64)[:, None, None]
+            object.__setattr__(self, "correlation", shared + (1 - shared) * np.eye(n_bands))
+        if self.reach is None:
+            object.__setattr__(self, "reach", np.zeros((n_surveys, n_bands)))
+        if self.mixing is None:
+            object.__setattr__(self, "mixing", np.stack([_triangle(matrix) for matrix in self.correlation]))
 
     def select(self, survey: Any) -> SurveyNoise:
         """Noise of the survey of each row.
@@ -89,7 +119,8 @@ class NoiseModel:
         SurveyNoise
             Arrays of shape (n_clusters, n_bands).
         """
-        return SurveyNoise(self.depth[survey], self.photon[survey], self.fractional[survey], self.systematic)
+        arrays = (self.depth, self.photon, self.fractional, self.systematic)
+        return SurveyNoise(*(array[survey] for array in arrays))
 
     def measured(self) -> NDArray[np.bool_]:
         """Which bands each survey has, shape (n_surveys, n_bands)."""
@@ -97,14 +128,14 @@ class NoiseModel:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form; NaN (a band the survey lacks) becomes None."""
-        return {name: _plain(value) for name, value in vars(self).items()}
+        return {name: _plain(value) for name, value in vars(self).items() if name != "mixing"}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> NoiseModel:
         """Inverse of `to_dict`."""
-        arrays = ("depth", "photon", "fractional", "scatter", "correlation", "brightness", "limit_fraction")
         found = dict(values)
-        found.update({name: np.array(values[name], dtype=np.float64) for name in arrays})
+        given = [name for name in ARRAYS if values.get(name) is not None]
+        found.update({name: np.array(values[name], dtype=np.float64) for name in given})
         return cls(**found | {"bands": tuple(values["bands"]), "surveys": tuple(values["surveys"])})
 
     def index(self, surveys: Sequence[str]) -> NDArray[np.int64]:
@@ -119,7 +150,7 @@ class SurveyNoise(NamedTuple):
     depth: Any
     photon: Any
     fractional: Any
-    systematic: float
+    systematic: Any
 
     def terms_from_factor(self, factor: Any) -> NoiseTerms:
         """Variance coefficients of objects whose depth is `factor` (xi) times the survey's."""
@@ -157,14 +188,14 @@ class SurveyNoise(NamedTuple):
         return (random + (self.fractional * positive) ** 2) ** 0.5
 
 
-def plain_terms(error: Any, systematic: float) -> NoiseTerms:
+def plain_terms(error: Any, systematic: Any) -> NoiseTerms:
     """Variance coefficients when nothing is known but the errors: all background.
 
     Parameters
     ----------
     error : array, shape (n_clusters, n_bands)
         Reported errors [mJy].
-    systematic : float
+    systematic : float, or array of shape (n_clusters, n_bands)
         Fractional error to add in quadrature.
 
     Returns
@@ -173,6 +204,17 @@ def plain_terms(error: Any, systematic: float) -> NoiseTerms:
         A = error^2, P = 0, K = systematic^2.
     """
     return NoiseTerms(error**2, 0.0 * error, 0.0 * error + systematic**2)
+
+
+def _triangle(correlation: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Cholesky factor; unlike LAPACK's it takes bands that always go together (a zero pivot)."""
+    found = np.zeros_like(correlation)
+    for i in range(len(found)):
+        pivot = correlation[i, i] - found[i, :i] @ found[i, :i]
+        if pivot > SMALLEST_PIVOT:
+            rest = correlation[i:, i] - found[i:, :i] @ found[i, :i]
+            found[i:, i] = rest / np.sqrt(pivot)
+    return found
 
 
 def _plain(value: Any) -> Any:

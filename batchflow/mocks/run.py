@@ -5,14 +5,17 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from batchflow.cluster import CPU, Pool, require, run_units
+from batchflow.config import ModelSettings
 from batchflow.mocks.flux_table import wants_table
 from batchflow.mocks.make import make_shard
-from batchflow.mocks.plan import plan_mocks
+from batchflow.mocks.plan import check_installation, plan_mocks
 from batchflow.mocks.table_run import ensure_table
 from batchflow.monitor import count_units
 from batchflow.paths import remove
+from batchflow.physics.engine import open_engine
 from batchflow.pipeline import Session, StageReport
 from batchflow.plan import Plan, Unit, apply_mode
 
@@ -35,6 +38,9 @@ def mocks_stage(session: Session) -> StageReport:
     report = StageReport("mocks", len(plan.wanted))
     if plan.complete:
         return report
+    installed = _installed(session.job.model)
+    present = [unit for unit in plan.wanted if unit.key in plan.present]
+    check_installation(present, installed)
     client, cluster = session.client, session.job.cluster
     require(client, CPU, cluster.wait_minutes)
     table = ensure_table(session) if wants_table(session.job.model) else None
@@ -42,10 +48,20 @@ def mocks_stage(session: Session) -> StageReport:
     units = [_with_arguments(unit, plan, table) for unit in plan.left]
     with count_units("mocks", plan) as on_done:
         report.failures = run_units(client, make_shard, units, Pool(CPU, cluster.in_flight), on_done)
+    # Workers may have another CIGALE than this process.
+    check_installation(plan.left, installed)
     report.made = len(plan.left) - len(report.failures)
     rows = sum(unit.rows or 0 for unit in plan.left)
     report.figures["mocks_per_second"] = rows / (time.perf_counter() - start)
     return report
+
+
+def _installed(model: ModelSettings) -> dict[str, Any]:
+    """What makes the fluxes here, as far as it is the user's own installation."""
+    if model.engine != "cigale":
+        return {}
+    found: dict[str, Any] = open_engine(model).describe()["pcigale"]
+    return found
 
 
 def _with_arguments(unit: Unit, plan: Plan, table: Path | None) -> Unit:

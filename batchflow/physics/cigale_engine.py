@@ -12,8 +12,10 @@ from numpy.typing import ArrayLike, NDArray
 from batchflow.config import ModelSettings
 from batchflow.errors import UserError, nearest
 from batchflow.physics.cigale import Pcigale, Warehouse
-from batchflow.physics.cigale_chain import Steps, build_chain, choose_modules, steps_of, whole_myr
-from batchflow.physics.table import FluxTable
+from batchflow.physics.cigale_chain import build_chain, choose_modules
+from batchflow.physics.cigale_steps import Steps, steps_of, whole_myr
+from batchflow.physics.grid import checked_columns
+from batchflow.physics.table import Flagging, FluxTable
 
 Floats = NDArray[np.float64]
 INSTRUMENTS = {"wfc3": "hst.wfc3", "acs": "hst.wfc"}
@@ -22,7 +24,7 @@ EBV_HIGHEST = 2.0
 """Highest E(B-V) [mag] where ``[model.cigale.nodes]`` says nothing."""
 
 
-class CigaleEngine:
+class CigaleEngine(Flagging):
     """Fluxes that CIGALE computes, SED by SED or by way of a table.
 
     Parameters
@@ -101,7 +103,7 @@ class CigaleEngine:
         ndarray, shape (n, n_bands + 1)
             Flux densities [mJy] at 10 pc for 1 Msun formed, and the surviving mass [Msun].
         """
-        columns = _columns(parameters, self.limits)
+        columns = checked_columns(parameters, self.limits)
         known = np.all([np.isfinite(column) for column in columns.values()], axis=0)
         found = np.full((known.size, len(self.bands) + 1), np.nan)
         codes = {name: self._codes(name, column[known]) for name, column in columns.items()}
@@ -247,33 +249,6 @@ class CigaleEngine:
                 f"CIGALE says {said:g} Myr where its grid of ages says {wanted:g}: "
                 "batchflow does not know this release of pcigale; please report it"
             )
-
-
-def _columns(
-    parameters: Mapping[str, ArrayLike], limits: Mapping[str, tuple[float, float]]
-) -> dict[str, Floats]:
-    """Check the parameters and give them one shape (n,); NaN passes."""
-    for name in parameters:
-        if name not in limits:
-            raise UserError(f"unknown parameter {name!r}; {nearest(name, limits)}")
-    if missing := [name for name in limits if name not in parameters]:
-        raise UserError(f"missing parameter {', '.join(missing)}; expected {', '.join(limits)}")
-    arrays = [np.atleast_1d(np.asarray(parameters[name], dtype=np.float64)) for name in limits]
-    try:
-        columns = dict(zip(limits, np.broadcast_arrays(*arrays), strict=True))
-    except ValueError:
-        shapes = {name: np.shape(parameters[name]) for name in limits}
-        raise UserError(f"parameters have shapes {shapes}; expected scalars or one length") from None
-    for name, column in columns.items():
-        low, high = limits[name]
-        # Shards hold single precision, which may step over a limit by 1e-6.
-        outside = (column < low - 1e-6) | (column > high + 1e-6)
-        if outside.any():
-            raise UserError(
-                f"{name} = {column[outside][0]:.8g} ({int(outside.sum())} of {column.size} values) lies "
-                f"outside the model's limits, {low:.8g} to {high:.8g}; narrow the prior or leave these out"
-            )
-    return {name: np.clip(column, *limits[name]) for name, column in columns.items()}
 
 
 def _filter_of(band: str, settings: ModelSettings, known: Sequence[str]) -> str:

@@ -11,10 +11,10 @@ from numpy.typing import ArrayLike, NDArray
 
 from batchflow.config import ModelSettings
 from batchflow.errors import UserError
-from batchflow.physics.cigale_chain import Steps
 from batchflow.physics.cigale_engine import CigaleEngine
+from batchflow.physics.cigale_steps import Steps
 from batchflow.physics.engine import open_engine
-from batchflow.physics.table import FluxTable
+from batchflow.physics.table import Flagging, FluxTable
 
 Floats = NDArray[np.float64]
 DEFAULT_NODES = {"log_age": 1500, "ebv": 51}
@@ -27,7 +27,7 @@ MAX_ERROR = 0.002
 
 
 @dataclass(frozen=True)
-class TableEngine:
+class TableEngine(Flagging):
     """A flux table that was computed before, as an engine: needs no CIGALE."""
 
     saved: FluxTable

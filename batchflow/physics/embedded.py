@@ -13,9 +13,10 @@ from numpy.typing import ArrayLike, NDArray
 from batchflow.errors import UserError
 from batchflow.physics.bands import Band, load_band
 from batchflow.physics.dust import open_curve
+from batchflow.physics.nodes import rv_nodes
 from batchflow.physics.photometry import flux_per_luminosity
 from batchflow.physics.synthesis import Synthesis
-from batchflow.physics.table import FluxTable
+from batchflow.physics.table import Flagging, FluxTable
 
 Floats = NDArray[np.float64]
 Ranges = Mapping[str, tuple[float, float]]
@@ -24,10 +25,6 @@ EBV_NODES = np.linspace(0.0, 2.0, 101)
 """Nodes of E(B-V) [mag]; so dense that linear interpolation errs by less than 1e-4 mag."""
 FEWER_EBV_NODES = np.linspace(0.0, 2.0, 41)
 """The same where other parameters vary too; it errs by less than 1e-3 mag."""
-RV_STEP = 0.1
-"""Distance of the nodes of R(V) at most, as a fraction of it: laws bend most where R(V) is small."""
-COVERING_NODES = (np.geomspace(1.0, 11.0, 17) - 1.0) / 10.0
-"""Nodes of the covering fraction, denser where the first light of the gas counts most."""
 OPTIONS = ("metallicity", "rv", "covering")
 """Parameters that may vary beside age and E(B-V), in the order of the table's axes."""
 
@@ -44,7 +41,7 @@ class Gas(NamedTuple):
 NO_GAS = Gas()
 
 
-class EmbeddedEngine:
+class EmbeddedEngine(Flagging):
     """Fluxes of a simple stellar population behind a dust screen, from the shipped library.
 
     Parameters
@@ -82,8 +79,10 @@ class EmbeddedEngine:
         shapes = tuple(load_band(band) if isinstance(band, str) else band for band in bands)
         gaseous = gas.covering > 0 or "covering" in self._vary
         self._synthesis = Synthesis(shapes, extinction, gas.log_u if gaseous else None)
-        self._nodes = {name: self._nodes_of(name) for name in OPTIONS}
         self._log_u = gas.log_u
+        self._nodes: dict[str, Floats] = {}
+        for name in OPTIONS:
+            self._nodes[name] = self._nodes_of(name)
         self._check()
 
     @property
@@ -112,7 +111,7 @@ class EmbeddedEngine:
         Returns
         -------
         ndarray, shape (n, n_bands)
-            Flux densities [mJy] at 10 pc for 1 Msun formed.
+            Flux densities [mJy] at 10 pc for 1 Msun formed; NaN where a parameter is NaN.
 
         Raises
         ------
@@ -174,11 +173,13 @@ class EmbeddedEngine:
         place = float(np.interp(values["log_age"], ages, np.arange(ages.size)))
         cell = min(int(place), ages.size - 2)
         (shares,) = self._shares(np.array([values["metallicity"]]))
+        ends = (0.0,) if self._synthesis.nebular is None else (0.0, 1.0)
         log_light = sum(
-            shares[i] * np.log(self._synthesis.light(int(i), values["covering"])[cell : cell + 2])
+            shares[i] * np.log([self._synthesis.light(int(i), end)[cell : cell + 2] for end in ends])
             for i in np.flatnonzero(shares)
         )
-        light = np.exp(np.array([1 - (place - cell), place - cell]) @ np.asarray(log_light))
+        logs = np.array([1 - (place - cell), place - cell]) @ np.asarray(log_light)
+        light = np.exp(_mixed(logs, np.array([values["covering"]])) if len(ends) > 1 else logs)[0]
         curve = open_curve(self._synthesis.law, values["rv"])
         screen = 10 ** (-0.4 * curve.magnitudes(library.wavelength, values["ebv"]))
         return library.wavelength, light * screen * flux_per_luminosity(library.wavelength)
@@ -214,11 +215,13 @@ class EmbeddedEngine:
         """Natural log flux on (age, E(B-V), metallicity, R(V), covering, band)."""
         shares = self._shares(metallicity)
         used = np.flatnonzero(shares.any(axis=0))
+        ends = np.zeros(1) if self._synthesis.nebular is None else np.array([0.0, 1.0])
         found = [
-            np.tensordot(shares[:, used], self._synthesis.log_flux(used, ebv, value, covering), axes=1)
+            np.tensordot(shares[:, used], self._synthesis.log_flux(used, ebv, value, ends), axes=1)
             for value in rv
         ]
-        return np.moveaxis(np.stack(found, axis=3), 0, 2)
+        logs = np.moveaxis(np.stack(found, axis=3), 0, 2)
+        return _mixed(logs, covering) if ends.size > 1 else logs
 
     def _log_surviving(self) -> Floats:
         """log10 of the surviving mass fraction, (n_ages,) or (n_ages, n_metallicities)."""
@@ -237,13 +240,18 @@ class EmbeddedEngine:
         """Nodes of an option: its range's edges and what lies between, or its one value."""
         if name not in self._vary:
             return np.array([self._settings[name]])
-        low, high = self._vary[name]
+        limits = self._vary[name]
         if name == "rv":
-            nodes = np.geomspace(low, high, int(np.ceil(np.log(high / low) / RV_STEP)) + 1)
-            return np.concatenate([[low], nodes[1:-1], [high]])
-        known = self._synthesis.library.metallicities if name == "metallicity" else COVERING_NODES
-        between = known[(known > low) & (known < high)]
-        return np.concatenate([[low], between, [high]])
+            return rv_nodes(self._synthesis, self._places, limits)
+        if name == "covering":
+            return np.array(limits)
+        known = self._synthesis.library.metallicities
+        return np.concatenate([limits[:1], known[(known > limits[0]) & (known < limits[1])], limits[1:]])
+
+    @property
+    def _places(self) -> NDArray[np.intp]:
+        """Metallicities of the library that are used, by their place in it."""
+        return np.flatnonzero(self._shares(self._nodes["metallicity"]).any(axis=0))
 
     def _check(self) -> None:
         known = self._synthesis.library.metallicities
@@ -255,3 +263,9 @@ class EmbeddedEngine:
                     raise UserError(f"{name} = {value:g}; {sources[name]} has {low:g} to {high:g}")
         curves = [open_curve(self._synthesis.law, float(value)) for value in self._nodes["rv"]]
         self._synthesis.check_reach(curves[0])
+
+
+def _mixed(logs: Floats, covering: Floats) -> Floats:
+    """Log flux at covering fractions, (..., n_covering, n), of those at none and all, (..., 2, n)."""
+    bare, full = logs[..., :1, :], logs[..., 1:, :]
+    return np.asarray(bare + np.log1p(covering[:, None] * np.expm1(full - bare)))

@@ -15,7 +15,7 @@ from batchflow.config import ModelSettings
 from batchflow.errors import UserError, nearest
 from batchflow.physics.bands import read_curve
 from batchflow.physics.embedded import EmbeddedEngine, Gas
-from batchflow.physics.table import FluxTable
+from batchflow.physics.table import Flagged, FluxTable
 
 Floats = NDArray[np.float64]
 Columns = dict[str, NDArray[np.float32]]
@@ -37,7 +37,10 @@ class Engine(Protocol):
         """Range of each parameter, in its unit."""
 
     def fluxes(self, parameters: Mapping[str, ArrayLike]) -> Floats:
-        """Flux densities [mJy] at 10 pc for 1 Msun formed, shape (n, n_bands)."""
+        """Flux densities [mJy] at 10 pc for 1 Msun formed, shape (n, n_bands); NaN where a parameter is."""
+
+    def flagged_fluxes(self, parameters: Mapping[str, ArrayLike]) -> Flagged:
+        """The same, and a flag on the rows that have no flux, shape (n,)."""
 
     def realise(self, parameters: Columns, boxes: Mapping[str, tuple[float, float]]) -> Columns:
         """The parameters that the engine can compute nearest to those drawn, inside the prior's box."""

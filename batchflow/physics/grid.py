@@ -1,19 +1,25 @@
-"""Interpolation on a regular grid of parameters: quantities whose logarithm is linear within a cell."""
+"""Interpolation on a regular grid of parameters: quantities whose logarithm is linear within a cell.
+
+Along the covering fraction it is the quantity itself: gas adds its light to that of the stars, so
+two nodes say all of it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
-from batchflow.errors import UserError
+from batchflow.errors import UserError, nearest
 
 Floats = NDArray[np.float64]
 LOG_AXES = frozenset({"metallicity"})
 """Axes along which log flux is linear in the logarithm of the parameter, not in the parameter."""
+FLUX_AXES = frozenset({"covering"})
+"""Axes along which the flux itself is linear; a table has one of them at most."""
 CHUNK = 2048
 """Rows interpolated at once: the work arrays stay in the cache."""
 ROUNDING = 1e-6
@@ -22,7 +28,7 @@ ROUNDING = 1e-6
 
 @dataclass(frozen=True, eq=False)
 class Grid:
-    """Values on the nodes of some parameters, interpolated multilinearly."""
+    """Values on the nodes of some parameters, interpolated multilinearly; see `LOG_AXES`, `FLUX_AXES`."""
 
     parameters: tuple[str, ...]
     """Axes in order."""
@@ -96,41 +102,69 @@ class Grid:
         # The corners of each row's cell lie side by side: one gather and one product for all.
         index = np.zeros((found.shape[0], 1), dtype=np.intp)
         weight = np.ones((found.shape[0], 1))
+        share, far = None, 0
         steps = zip(self.parameters, columns, self._axes, self._strides, strict=True)
         for name, column, axis, stride in steps:
             cell, step = _locate(np.log(column) if name in LOG_AXES else column, axis)
             lower = index + (cell * stride)[:, None]
+            if name in FLUX_AXES:
+                index, share, far = lower, step[:, None], stride
+                continue
             index = np.concatenate([lower, lower + stride], axis=1)
             weight = np.concatenate([weight * (1.0 - step)[:, None], weight * step[:, None]], axis=1)
+        self._fill_powers(index, weight, found)
+        if share is not None:
+            other = np.empty_like(found)
+            self._fill_powers(index + far, weight, other)
+            found += share * (other - found)
+
+    def _fill_powers(self, index: NDArray[np.intp], weight: Floats, found: Floats) -> None:
+        """Ten to the weighted sum of some points, (n_rows, n_corners) of them, into `found`."""
         corners = np.take(self._points, index, axis=0, mode="clip")
         found[:] = np.matmul(weight[:, None, :].astype(corners.dtype), corners)[:, 0]
         found *= np.log(10.0)
         np.exp(found, out=found)
 
 
-def inside(name: str, values: Floats, axis: Floats) -> Floats:
-    """Refuse values outside the nodes; NaN passes.
+def checked_columns(
+    values: Mapping[str, ArrayLike], limits: Mapping[str, tuple[float, float]]
+) -> dict[str, Floats]:
+    """Parameters as columns of one length, within their limits; NaN passes.
 
     Parameters
     ----------
-    name : str
-        The parameter, for the message.
-    values : ndarray
-        In the parameter's unit.
-    axis : ndarray
-        Its nodes.
+    values : mapping of str to float or array, shape (n,)
+        Every parameter, in its unit; scalars are broadcast.
+    limits : mapping of str to (lowest, highest)
+        What is expected, in order.
 
     Returns
     -------
-    ndarray
-        The values, rounding at the limits undone.
+    dict of str to ndarray, shape (n,)
+        In the order of the limits; rounding at the limits undone.
 
     Raises
     ------
     UserError
-        Naming a value that lies outside, how many do, and the limits.
+        When a parameter is unknown, missing, of the wrong shape or outside its limits.
     """
-    low, high = axis[0], axis[-1]
+    for name in values:
+        if name not in limits:
+            raise UserError(f"unknown parameter {name!r}; {nearest(name, limits)}")
+    if missing := [name for name in limits if name not in values]:
+        raise UserError(f"missing parameter {', '.join(missing)}; expected {', '.join(limits)}")
+    arrays = {name: np.atleast_1d(np.asarray(values[name], dtype=np.float64)) for name in limits}
+    try:
+        (size,) = np.broadcast_shapes(*(array.shape for array in arrays.values()))
+    except ValueError:
+        shapes = {name: np.shape(values[name]) for name in limits}
+        raise UserError(f"parameters have shapes {shapes}; expected scalars or one length") from None
+    return {name: np.broadcast_to(_inside(name, array, limits[name]), size) for name, array in arrays.items()}
+
+
+def _inside(name: str, values: Floats, limits: tuple[float, float]) -> Floats:
+    """Refuse values outside the limits; NaN passes."""
+    low, high = limits
     outside = (values < low - ROUNDING) | (values > high + ROUNDING)
     if outside.any():
         count = f"{int(outside.sum())} of {values.size} values"

@@ -14,7 +14,7 @@ ACS = ("f435w", "f475w", "f555w", "f606w", "f625w", "f775w", "f814w", "f850lp")
 UVIS = ("f225w", "f275w", "f336w", "f390w", "f475w", "f555w", "f606w", "f814w")
 INFRARED = ("f098m", "f105w", "f110w", "f125w", "f140w", "f160w")
 NIRCAM = (
-    *("f070w", "f090w", "f115w", "f140m", "f150w", "f162m", "f182m", "f200w", "f210m"),
+    *("f070w", "f090w", "f115w", "f140m", "f150w", "f150w2", "f162m", "f182m", "f200w", "f210m"),
     *("f250m", "f277w", "f300m", "f322w2", "f335m", "f356w", "f360m", "f410m", "f430m", "f444w"),
     *("f460m", "f480m"),
 )
@@ -81,7 +81,12 @@ def trim(wavelength: Floats, throughput: Floats) -> tuple[Floats, Floats]:
 
 
 def thin(wavelength: Floats, throughput: Floats) -> tuple[Floats, Floats]:
-    """Drop points that linear interpolation restores to within `THIN` (Douglas-Peucker)."""
+    """Drop points that linear interpolation restores to within `THIN` (Douglas-Peucker).
+
+    A curve's negative points (noise of the measurement, as in NIRCam F150W2) are taken as zero: no
+    photon is uncounted.
+    """
+    throughput = np.maximum(throughput, 0.0)
     tolerance = np.minimum(THIN[0] * throughput.max(), THIN[1] * throughput)
     keep = np.zeros(wavelength.size, dtype=bool)
     keep[[0, -1]] = True
@@ -91,6 +96,8 @@ def thin(wavelength: Floats, throughput: Floats) -> tuple[Floats, Floats]:
         inside = slice(first, last + 1)
         line = np.interp(wavelength[inside], wavelength[[first, last]], throughput[[first, last]])
         excess = np.abs(line - throughput[inside]) - tolerance[inside]
+        # The ends fit exactly, but for rounding: they never count as worst.
+        excess[[0, -1]] = 0.0
         if excess.max() > 0:
             worst = first + int(excess.argmax())
             keep[worst] = True

@@ -1,6 +1,7 @@
 """A table of band fluxes over the model's parameters, interpolated: some 10^6 mocks a second.
 
-The logarithm of the flux is linear between nodes along every axis. Along E(B-V) the nodes lie so
+The logarithm of the flux is linear between nodes along every axis but the covering fraction, along
+which the flux is (`grid.FLUX_AXES`). Along E(B-V) the nodes lie so
 dense that nothing is lost; along age a cluster at an age of the stellar library has that library's
 flux exactly; along metallicity the logarithm of the parameter counts (`grid.LOG_AXES`).
 """
@@ -12,23 +13,61 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import safetensors
 import safetensors.numpy
 from numpy.typing import ArrayLike, NDArray
 
-from batchflow.errors import UserError, nearest
-from batchflow.physics.grid import Grid, inside
+from batchflow.errors import UserError
+from batchflow.physics.grid import Grid, checked_columns
 from batchflow.shards import write_bytes
 
 Floats = NDArray[np.float64]
-FORMAT = "batchflow flux table 1"
+FORMAT = "batchflow flux table 2"
+
+
+class Flagged(NamedTuple):
+    """Fluxes, and which rows have none."""
+
+    fluxes: Floats
+    """Flux densities [mJy] at 10 pc for 1 Msun formed, shape (n, n_bands)."""
+    bad: NDArray[np.bool_]
+    """Rows with a parameter, or a flux, that is NaN; shape (n,)."""
+
+
+class Flagging:
+    """What every engine can do beside `fluxes`."""
+
+    def fluxes(self, parameters: Mapping[str, ArrayLike]) -> Floats:
+        """Flux densities [mJy] at 10 pc for 1 Msun formed, shape (n, n_bands); NaN where a parameter is."""
+        raise NotImplementedError
+
+    def flagged_fluxes(self, parameters: Mapping[str, ArrayLike]) -> Flagged:
+        """The fluxes, and a flag on the rows that have none.
+
+        Parameters
+        ----------
+        parameters : mapping of str to float or array, shape (n,)
+            As `fluxes` takes them; NaN where a value is not known.
+
+        Returns
+        -------
+        Flagged
+            ``fluxes``, NaN in the bad rows, and ``bad``, true there.
+
+        Raises
+        ------
+        UserError
+            As `fluxes` does: a value outside the limits is an error, never a flag.
+        """
+        fluxes = self.fluxes(parameters)
+        return Flagged(fluxes, np.asarray(np.isnan(fluxes).any(axis=1)))
 
 
 @dataclass(frozen=True, eq=False)
-class FluxTable:
+class FluxTable(Flagging):
     """Band fluxes of a cluster of 1 Msun formed at 10 pc, on a grid of parameters."""
 
     parameters: tuple[str, ...]
@@ -101,7 +140,7 @@ class FluxTable:
         UserError
             When a parameter is unknown, missing, of the wrong shape or outside the limits.
         """
-        return self._grid.powers(self._columns(values, self._grid))
+        return self._grid.powers([*checked_columns(values, self.limits).values()])
 
     def surviving(self, log_age: ArrayLike, metallicity: ArrayLike | None = None) -> Floats:
         """Mass of living stars and remnants over the mass formed.
@@ -124,7 +163,8 @@ class FluxTable:
             When a value is outside the limits, or the metallicity is missing or not called for.
         """
         values = {"log_age": log_age} | ({} if metallicity is None else {"metallicity": metallicity})
-        return self._surviving_grid.powers(self._columns(values, self._surviving_grid))[:, 0]
+        limits = {name: self.limits[name] for name in self.surviving_parameters}
+        return self._surviving_grid.powers([*checked_columns(values, limits).values()])[:, 0]
 
     def to_tensors(self) -> dict[str, Floats]:
         """Arrays of the table, as `from_tensors` takes them."""
@@ -203,19 +243,3 @@ class FluxTable:
             return cls.from_tensors(tensors, metadata)
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
-
-    def _columns(self, values: Mapping[str, ArrayLike], grid: Grid) -> list[Floats]:
-        """Check the parameters; a column (n,) for each axis, within its nodes."""
-        for name in values:
-            if name not in grid.parameters:
-                raise UserError(f"unknown parameter {name!r}; {nearest(name, grid.parameters)}")
-        if missing := [name for name in grid.parameters if name not in values]:
-            raise UserError(f"missing parameter {', '.join(missing)}; expected {', '.join(grid.parameters)}")
-        arrays = [np.atleast_1d(np.asarray(values[name], dtype=np.float64)) for name in grid.parameters]
-        try:
-            (size,) = np.broadcast_shapes(*(array.shape for array in arrays))
-        except ValueError:
-            shapes = {name: np.shape(values[name]) for name in grid.parameters}
-            raise UserError(f"parameters have shapes {shapes}; expected scalars or one length") from None
-        columns = zip(grid.parameters, arrays, grid.nodes, strict=True)
-        return [np.broadcast_to(inside(name, array, axis), size) for name, array, axis in columns]

@@ -13,6 +13,7 @@ from batchflow.pipeline import Session, StageReport
 from batchflow.report.pictures import draw_overview, numbers, terminal_map
 from batchflow.report.plan import OVERVIEW
 from batchflow.results.tables import Run, open_run
+from batchflow.train.plan import read_description
 from batchflow.validate.compare import headline
 
 
@@ -87,8 +88,28 @@ def _span(low: float | None, high: float | None) -> str:
     return "" if low is None or high is None else f"{low:.2f} - {high:.2f}"
 
 
+def coverage_table(description: dict[str, Any] | None) -> pa.Table:
+    """A line a survey: clusters when the model was trained, and those unlike all that it was trained on.
+
+    Parameters
+    ----------
+    description : dict or None
+        Of the model, as `train.plan.read_description` gives it.
+
+    Returns
+    -------
+    pyarrow.Table
+        Empty for a model of a job without catalogues.
+    """
+    found = (description or {}).get("coverage") or []
+    return pa.Table.from_pylist([{**row, "share": row["outside"] / max(row["clusters"], 1)} for row in found])
+
+
 def _print_tables(run: Run, posterior: pa.Table) -> None:
     _show(galaxy_table(posterior), "Clusters by galaxy (spread of the posterior medians)")
+    coverage = coverage_table(read_description(run.folder.model))
+    if coverage.num_rows:
+        _show(coverage, "Clusters outside the training, by survey (flag OUTSIDE_TRAINING)")
     if run.has("validation"):
         _show(run.validation.to_arrow(), "Recovery of held-out mocks")
     if run.has("validation_comparison"):

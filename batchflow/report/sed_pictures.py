@@ -23,15 +23,20 @@ from batchflow.shards import write_atomic
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.patheffects import AbstractPathEffect
 
 Floats = NDArray[np.float64]
 Point = dict[str, float]
 
 AGES = (6.6, 7.0, 8.0, 9.0, 10.0)
 """Ages drawn where none is chosen [log10 yr]."""
-MARKED_AGES = (6, 7, 8, 9, 10)
+MARKED_AGES = (6.0, 7.0, 8.0, 9.0, 10.0)
 ARROW = 0.3
 """E(B-V) [mag] that the arrow in the colours stands for."""
+OUTLIERS = (0.5, 99.5)
+"""Percentiles of the catalogue's colours that the frame shows at least."""
+WAVELENGTH_TICKS = (1500, 2000, 3000, 4000, 5000, 7000, 10000, 15000, 20000, 30000, 50000)
+LABELS = {"log_age": "log age", "log_mass": "log mass", "ebv": "E(B-V)", "rv": "R(V)", "metallicity": "Z"}
 AB_ZERO = 3.631e6
 """Flux density of magnitude 0 in the AB system [mJy]."""
 
@@ -219,16 +224,24 @@ def _colour_bands(engine: Engine, clusters: Sequence[pa.Table]) -> list[str]:
 
 def _spectra(axes: Axes, engine: Engine, points: Sequence[Point]) -> None:
     fluxes, pivots = _fluxes(engine, points), _pivots(engine)
+    varying = [name for name in points[0] if len({point[name] for point in points}) > 1] or ["log_age"]
     for point, row in zip(points, fluxes, strict=True):
-        label = ", ".join(f"{name} {value:g}" for name, value in point.items())
-        (dots,) = axes.plot(pivots, row, "o", ms=5, label=label, zorder=3)
+        (dots,) = axes.plot(pivots, row, "o", ms=5, label=_said(point, varying), zorder=3)
         if isinstance(engine, EmbeddedEngine):
             wavelength, flux = engine.spectrum({name: point[name] for name in engine.parameters})
             axes.plot(wavelength, flux * 10 ** point["log_mass"], lw=0.6, color=dots.get_color(), alpha=0.7)
     span = (0.7 * pivots.min(), 1.4 * pivots.max())
     axes.set(xscale="log", yscale="log", xlim=span, ylim=(0.1 * fluxes.min(), 10 * fluxes.max()))
-    axes.set(xlabel="wavelength [Å]", ylabel="flux density at 10 pc [mJy]", title="spectra and band fluxes")
-    axes.legend(fontsize=7)
+    ticks = [tick for tick in WAVELENGTH_TICKS if span[0] <= tick <= span[1]]
+    axes.set_xticks(ticks, [f"{tick}" for tick in ticks])
+    axes.set_xticks([], minor=True)
+    shared = _said(points[0], [name for name in points[0] if name not in varying])
+    axes.set(xlabel="wavelength [Å]", ylabel="flux density at 10 pc [mJy]", title=f"model at {shared}")
+    axes.legend(fontsize=8)
+
+
+def _said(point: Point, names: Sequence[str]) -> str:
+    return ", ".join(f"{LABELS.get(name, name)} = {point[name]:g}" for name in names)
 
 
 def _colours(
@@ -236,31 +249,72 @@ def _colours(
 ) -> None:
     """Colour of the first two bands against that of the last two."""
     blue, red = (bands[0], bands[1]), (bands[-2], bands[-1])
-    for table in clusters:
-        seen = np.stack([table[schema.flux_column(band)].to_numpy() for band in bands], axis=1)
-        pair = (colours(seen, bands, *red), colours(seen, bands, *blue))
-        axes.plot(*pair, ".", ms=2, color="0.6", zorder=1)
+    seen = [
+        np.stack([table[schema.flux_column(band)].to_numpy() for band in bands], axis=1) for table in clusters
+    ]
+    points = np.array([colours(np.concatenate(seen), bands, *pair) for pair in (red, blue)]) if seen else None
+    if points is not None:
+        size = 2 if points.shape[1] > 500 else 4
+        axes.plot(*points, ".", ms=size, color="0.65", zorder=1, label="catalogue")
     ages = np.linspace(max(engine.limits["log_age"][0], 6.0), min(engine.limits["log_age"][1], 10.14), 400)
     track = _track(engine, point | {"ebv": 0.0}, ages)
-    axes.plot(*(colours(track, engine.bands, *pair) for pair in (red, blue)), color="tab:red", lw=1.5)
-    marks = _track(engine, point | {"ebv": 0.0}, np.array(MARKED_AGES, dtype=float))
-    x, y = (colours(marks, engine.bands, *pair) for pair in (red, blue))
-    axes.plot(x, y, "o", color="tab:red", ms=4)
-    for age, *place in zip(MARKED_AGES, x, y, strict=True):
-        axes.annotate(f"{age}", (place[0], place[1]), xytext=(4, 4), textcoords="offset points", fontsize=8)
-    _arrow(axes, engine, point, (red, blue))
+    line = np.array([colours(track, engine.bands, *pair) for pair in (red, blue)])
+    axes.plot(*line, color="tab:red", lw=1.5, label="model, E(B-V) = 0")
+    marked = np.array(_within(engine, MARKED_AGES))
+    x, y = line_at = [
+        colours(_track(engine, point | {"ebv": 0.0}, marked), engine.bands, *pair) for pair in (red, blue)
+    ]
+    axes.plot(*line_at, "o", color="tab:red", ms=4)
+    for age, *place in zip(marked, x, y, strict=True):
+        axes.annotate(
+            f"{age:g}", (place[0], place[1]), xytext=(5, 4), textcoords="offset points", fontsize=9, zorder=4
+        ).set_path_effects(_halo())
+    tip = _arrow(axes, engine, point, (red, blue))
+    _frame(axes, np.column_stack([line, tip]), points)
     system = "Vega" if _vega(*blue, *red) else "AB"
-    axes.set(
-        xlabel=" - ".join(red), ylabel=" - ".join(blue), title=f"colours [mag, {system}], log age marked"
-    )
+    axes.set(xlabel=_pair(*red), ylabel=_pair(*blue), title=f"colours [mag, {system}]; log age marked")
     axes.invert_yaxis()
+    axes.legend(fontsize=8)
 
 
-def _arrow(axes: Axes, engine: Engine, point: Point, pairs: tuple[tuple[str, str], ...]) -> None:
+def _frame(axes: Axes, line: Floats, points: Floats | None) -> None:
+    """Show the whole track, and the catalogue but for its outliers."""
+    for values, seen, limit in zip(line, points if points is not None else line, ("x", "y"), strict=True):
+        known = seen[np.isfinite(seen)]
+        edges = np.percentile(known, OUTLIERS) if known.size else values
+        low, high = min(values.min(), edges.min()), max(values.max(), edges.max())
+        margin = 0.08 * (high - low)
+        axes.set(**{f"{limit}lim": (low - margin, high + margin)})
+
+
+def _halo() -> list[AbstractPathEffect]:
+    """White around letters, so that they can be read over points."""
+    from matplotlib.patheffects import withStroke
+
+    return [withStroke(linewidth=2.5, foreground="white")]
+
+
+def _pair(first: str, second: str) -> str:
+    """A colour in the field's own words: ``WFC3 F555W - F814W``."""
+    (camera, blue), (other, red) = (band.upper().partition("_")[::2] for band in (first, second))
+    return f"{camera} {blue} - {red}" if camera == other else f"{camera} {blue} - {other} {red}"
+
+
+def _arrow(axes: Axes, engine: Engine, point: Point, pairs: tuple[tuple[str, str], ...]) -> Floats:
+    """Draw what E(B-V) does at log age 7; where the arrow ends, shape (2,)."""
     ends = [_track(engine, point | {"ebv": ebv}, np.array([7.0])) for ebv in (0.0, ARROW)]
     (x0, y0), (x1, y1) = ([float(colours(end, engine.bands, *pair)[0]) for pair in pairs] for end in ends)
     axes.annotate("", (x1, y1), xytext=(x0, y0), arrowprops={"arrowstyle": "->", "color": "tab:blue"})
-    axes.annotate(f"E(B-V) {ARROW}", (x1, y1), fontsize=8, color="tab:blue")
+    axes.annotate(
+        f"E(B-V) = {ARROW}",
+        (x1, y1),
+        xytext=(4, -10),
+        textcoords="offset points",
+        fontsize=9,
+        color="tab:blue",
+        zorder=4,
+    ).set_path_effects(_halo())
+    return np.array([x1, y1])
 
 
 def _track(engine: Engine, point: Point, ages: Floats) -> Floats:

@@ -31,6 +31,8 @@ def table_files(run: RunFolder) -> dict[str, list[str]]:
         "posterior": run.posterior / "galaxy=*" / "part-*.parquet",
         "draws": run.draws / "galaxy=*" / "part-*.parquet",
         "history": run.history,
+        "population": run.root / "population" / "population.parquet",
+        "population_joint": run.root / "population" / "joint.parquet",
         "validation": run.validation / "recovery.parquet",
         **validation,
     }

@@ -9,7 +9,7 @@ from batchflow import stages
 from batchflow.cluster import GPU, Pool, require, run_units
 from batchflow.errors import UserError
 from batchflow.mocks.plan import plan_mocks
-from batchflow.monitor import listen, progress, send
+from batchflow.monitor import CONSOLE, listen, progress, send
 from batchflow.paths import remove
 from batchflow.pipeline import Session, StageReport
 from batchflow.plan import Plan, Unit, apply_mode
@@ -67,6 +67,8 @@ def _train(session: Session, unit: Unit, figures: dict[str, Any]) -> list[tuple[
     with progress("train", 100) as advance:
 
         def show(message: dict[str, Any]) -> None:
+            for line in message.get("lines", ()):
+                CONSOLE.print(f"noise    {line}", soft_wrap=True, markup=False)
             losses = [
                 f"{name} {message[name]:.3f}" for name in ("train_loss", "held_out_loss") if name in message
             ]

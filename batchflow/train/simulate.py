@@ -19,6 +19,8 @@ from batchflow.schema import LIMIT_SIGMA
 
 MISSING_ROWS = 0.15
 """Share of rows that lose some of their survey's bands."""
+OUTLIERS = 0.03
+"""Share of rows, and of single bands, whose log10 xi is anywhere within the survey's reach."""
 BROADENING = 1.5
 """Training scatter of log10 xi over the survey's, where it is normal: the tails are then known too."""
 
@@ -88,11 +90,17 @@ def _log_mass(fluxes: Tensor, span: Tensor, depth: Tensor, uniform: Tensor) -> T
 
 def _log_factor(noise: NoiseModel, survey: Tensor, draw: _Chance) -> Tensor:
     """log10 xi, correlated between the bands of an object, shape (n_clusters, n_bands)."""
-    shared = noise.correlation[survey].unsqueeze(-1)
-    normal = shared.sqrt() * draw.normal(1) + (1 - shared).sqrt() * draw.normal()
+    normal = (noise.mixing[survey] @ draw.normal().unsqueeze(-1)).squeeze(-1)
     if noise.scatter_shape == "uniform":
         return noise.scatter[survey] * 3**0.5 * torch.erf(normal / 2**0.5)
-    return BROADENING * noise.scatter[survey] * normal
+    return _with_outliers(BROADENING * noise.scatter[survey] * normal, noise.reach[survey], draw)
+
+
+def _with_outliers(log_factor: Tensor, reach: Tensor, draw: _Chance) -> Tensor:
+    """Put some objects, and some single bands, anywhere within reach: catalogues have long tails."""
+    whole, single = draw.uniform(1) < OUTLIERS, draw.uniform() < OUTLIERS
+    place = torch.where(whole, draw.uniform(1), draw.uniform())
+    return torch.where((whole | single) & (reach > 0), (2 * place - 1) * reach, log_factor)
 
 
 def _kept(covered: Tensor, draw: _Chance) -> Tensor:

@@ -10,13 +10,16 @@ from typing import Any
 import torch
 
 from batchflow.catalogue.files import checksum
-from batchflow.catalogue.ingest import survey_tables
 from batchflow.config import Job
 from batchflow.flow.network import Specification
 from batchflow.infer.posterior import TABLE_FILE
+from batchflow.infer.reference import make_reference, save_reference
+from batchflow.mocks.coverage import noise_figures
 from batchflow.mocks.estimate import estimate_noise, explicit_noise
 from batchflow.mocks.flux_table import open_table
 from batchflow.mocks.noise import NoiseModel
+from batchflow.mocks.survey_sample import CatalogueParts
+from batchflow.mocks.unreported import unreported_errors
 from batchflow.paths import RunFolder
 from batchflow.physics.engine import open_engine
 from batchflow.plan import fingerprint, flatten
@@ -59,6 +62,9 @@ def train_model(
         open_table(found, RunFolder(Path(folder).parent)).save(Path(folder) / TABLE_FILE)
         training = make_training(found, inputs, settings)
         training.description["flux_table_sha256"] = checksum(Path(folder) / TABLE_FILE)
+        tell_coverage(training, inputs["catalogue"], report)
+        reference = make_reference(training.shards, training.specification.noise, found.seed)
+        training.description["reference_sha256"] = checksum(save_reference(Path(folder), reference))
         return train(training, Path(folder), device, _sparingly(report)) | {"cuda": float(device == "cuda")}
     finally:
         torch.set_num_threads(before)
@@ -108,9 +114,30 @@ def make_noise(job: Job, parts: list[str]) -> NoiseModel:
     NoiseModel
         One survey each.
     """
+    unreported = unreported_errors(job)
     if job.noise.depth is not None:
-        return explicit_noise(job.model.bands, job.noise.depth, job.noise.systematic)
-    return estimate_noise(survey_tables(parts), job.model.bands, job.noise.systematic)
+        return explicit_noise(job.model.bands, job.noise.depth, unreported)
+    return estimate_noise(CatalogueParts(parts, job.model.bands), job.model.bands, unreported)
+
+
+def tell_coverage(training: Training, parts: list[str], report: Report) -> None:
+    """Report, and note in the model's description, which share of each survey training covers.
+
+    Parameters
+    ----------
+    training : Training
+        About to start.
+    parts : list of str
+        Parts of the normalised catalogue.
+    report : callable
+        Told a line a survey.
+    """
+    noise = training.specification.noise
+    figures = noise_figures(noise, CatalogueParts(parts, noise.bands)) if parts else []
+    training.description["coverage"] = [
+        {"survey": found.survey, "clusters": found.n_rows, "outside": found.n_outside} for found in figures
+    ]
+    report({"fraction": 0.0, "lines": [found.line() for found in figures]})
 
 
 def _sparingly(report: Report) -> Callable[[TrainingProgress], None]:

@@ -32,7 +32,8 @@ from batchflow.train.fit import Training, train
 
 DRAWS = 512
 EXACT = Rescue(0.0, 65_536, "always")
-WAYS: dict[str, tuple[int, bool, Rescue | None]] = {
+Way = tuple[int, bool, Rescue | None]
+WAYS: dict[str, Way] = {
     "raw": (DRAWS, False, None),
     "certified": (DRAWS, True, None),
     "rescued below 0.05": (DRAWS, True, Rescue()),
@@ -70,16 +71,13 @@ def quantiles(draws: Draws) -> np.ndarray:
     columns = []
     for name, values in draws.values.items():
         own = summarise(values, draws.weights)
-        better = {
-            suffix: draws.refined.get(f"{name}_{suffix}", np.full(len(values), np.nan)) for suffix in own
-        }
+        unknown = np.full(len(values), np.nan)
+        better = {suffix: draws.refined.get(f"{name}_{suffix}", unknown) for suffix in own}
         columns.append([np.where(np.isfinite(better[q]), better[q], own[q]) for q in ("q16", "q84")])
     return np.array(columns).transpose(2, 0, 1)
 
 
-def measure(
-    proposal: Proposal, clusters: Clusters, way: tuple[int, bool, Rescue | None]
-) -> tuple[Draws, float]:
+def measure(proposal: Proposal, clusters: Clusters, way: Way) -> tuple[Draws, float]:
     """Draws, and milliseconds a cluster."""
     kept, certify, rescue = way
     start = time.process_time()
@@ -115,9 +113,8 @@ def main() -> None:
     model = network_in(folder, engine, float(sys.argv[3]) if len(sys.argv) > 3 else 2.0)
     clusters = reference_clusters(engine, n)
     parts = [clusters.rows(np.arange(i, min(i + 8, n))) for i in range(0, n, 8)]
-    exact = np.concatenate(
-        [quantiles(measure(model.proposal, part, (DRAWS, True, EXACT))[0]) for part in parts]
-    )
+    known = [measure(model.proposal, part, (DRAWS, True, EXACT))[0] for part in parts]
+    exact = np.concatenate([quantiles(each) for each in known])
     report = {}
     for name, way in WAYS.items():
         draws, cost = measure(model.proposal, clusters, way)

@@ -17,7 +17,7 @@ from batchflow.schema import Flag
 
 ACS = ("wfc3_f275w", "wfc3_f336w", "acs_f435w", "acs_f555w", "acs_f814w")
 UVIS = ("wfc3_f275w", "wfc3_f336w", "wfc3_f438w", "wfc3_f555w", "wfc3_f814w")
-BANDS = (*ACS, *UVIS[2:])
+BANDS = (*ACS, *UVIS[2:], "acs_f606w")
 FILE = "hlsp_legus_hst_acs-wfc3_{}_multiband_v1_padagb-mwext-avgapcor.tab"
 MAGNITUDES = (22.1, 22.4, 23.2, 23.0, 22.3)
 ERRORS = (0.11, 0.07, 0.05, 0.05, 0.06)
@@ -141,8 +141,8 @@ def test_classes_that_nobody_has(tab):
 
 
 def test_field_whose_filters_are_not_established_needs_them(tab):
-    with pytest.raises(UserError, match=r"ngc4485.*bands = \["):
-        read_catalogue(entry(tab(line(), field="ngc4485")), BANDS)
+    with pytest.raises(UserError, match=r"ngc3274.*bands = \["):
+        read_catalogue(entry(tab(line(), field="ngc3274")), BANDS)
 
 
 def test_five_bands_not_four(tab):
@@ -218,7 +218,9 @@ def test_known_fields_are_those_of_the_release(fields):
             row[f"{letter}_band"].lower().replace("acs/", "acs_").replace("uvis/", "wfc3_")
             for letter in "bvi"
         ]
-        assert known.optical is None or list(known.optical) == optical
+        listed = [band if "?" not in band else None for band in optical]
+        for band, by_release in zip(known.optical or (), listed, strict=False):
+            assert by_release in (band, None), name
 
 
 def test_every_real_field_is_laid_out_as_listed(shared, fields):

@@ -87,17 +87,14 @@ def test_row_without_distance_is_flagged(distance):
 
 
 def test_duplicates_are_those_of_one_galaxy():
-    table = normalise(
-        raw([1.0] * 4, [0.1] * 4, galaxy=["a", "a", "b", "a"], object_id=["1", "2", "1", "1"]),
-        "survey",
-        BANDS,
-    )
+    rows = raw([1.0] * 4, [0.1] * 4, galaxy=["a", "a", "b", "a"], object_id=["1", "2", "1", "1"])
+    table = flag_duplicates(normalise(rows, "survey", BANDS))
     assert (column(table, "flags") & Flag.DUPLICATE_ID != 0).tolist() == [True, False, False, True]
 
 
 def test_galaxy_and_id_are_kept_apart():
-    table = normalise(raw([1.0] * 2, [0.1] * 2, galaxy=["a1", "a"], object_id=["2", "12"]), "survey", BANDS)
-    assert not column(table, "flags").any()
+    rows = raw([1.0] * 2, [0.1] * 2, galaxy=["a1", "a"], object_id=["2", "12"])
+    assert not column(flag_duplicates(normalise(rows, "survey", BANDS)), "flags").any()
 
 
 def test_no_rows_have_no_duplicates():

@@ -11,7 +11,7 @@ import pytest
 
 from batchflow.catalogue.files import checksum
 from batchflow.catalogue.normalise import RawCatalogue, normalise
-from batchflow.catalogue.partition import write_catalogue
+from batchflow.catalogue.partition import CatalogueWriter, write_catalogue
 from batchflow.errors import UserError
 from batchflow.schema import Flag
 from batchflow.shards import read_footer
@@ -35,7 +35,7 @@ def survey(name, galaxies, first_id=0):
 
 @pytest.fixture
 def tables():
-    return [survey("late", ["a", "b", "a"]), survey("early", ["a", "a", "c", "a"], first_id=100)]
+    return [survey("early", ["a", "a", "c", "a"], first_id=100), survey("late", ["a", "b", "a"])]
 
 
 def test_every_row_once_by_galaxy_survey_and_file(tmp_path, tables):
@@ -58,11 +58,23 @@ def test_every_row_once_by_galaxy_survey_and_file(tmp_path, tables):
     assert sorted(written["object_id"].to_pylist()) == ["0", "1", "100", "101", "102", "103", "2"]
 
 
-def test_order_of_the_surveys_does_not_matter(tmp_path, tables):
+@pytest.mark.parametrize("rows", [1, 2, 3])
+def test_pieces_do_not_matter(tmp_path, tables, rows):
     first = write_catalogue(tables, tmp_path / "1", 2, {})
-    second = write_catalogue(tables[::-1], tmp_path / "2", 2, {})
+    pieces = [table.slice(start, rows) for table in tables for start in range(0, table.num_rows, rows)]
+    second = write_catalogue(pieces, tmp_path / "2", 2, {})
     for one, other in zip(first, second, strict=True):
         assert one.path.read_bytes() == other.path.read_bytes()
+
+
+def test_waiting_rows_are_bounded_and_none_is_lost(tmp_path):
+    writer = CatalogueWriter(tmp_path, 100, {}, most_waiting=5)
+    for i in range(20):
+        writer.add(survey("s", ["a", "a", "b"], first_id=10 * i))
+        assert sum(part.n_rows for part in writer.parts) >= 3 * (i + 1) - 5
+    parts = writer.finish()
+    ids = [id_ for part in parts for id_ in pq.ParquetFile(part.path).read()["object_id"].to_pylist()]
+    assert ids == [str(10 * i + j) for i in range(20) for j in (0, 1)] + [str(10 * i + 2) for i in range(20)]
 
 
 def test_other_galaxies_do_not_matter(tmp_path, tables):

@@ -166,7 +166,7 @@ def test_galaxy_and_distance_from_the_job(folder):
     found = read_catalogue(entry(path, galaxy="ngc628", distance_mpc=8.0), BANDS)
     assert found["galaxy"].to_pylist() == ["ngc628", "ngc628", "NGC 1313"]
     assert found["distance_mpc"].to_pylist() == [8.0, 9.9, 4.4]
-    with pytest.raises(UserError, match="row 1 has no galaxy"):
+    with pytest.raises(UserError, match="line 14 has no galaxy"):
         read_catalogue(entry(path), BANDS)
     flags = read_catalogue(entry(path, galaxy="ngc628"), BANDS)["flags"].to_pylist()
     assert [Flag.NO_DISTANCE in Flag(value) for value in flags] == [True, False, False]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from toy_mocks import plain_noise, toy_noise, toy_photometry
@@ -95,3 +96,12 @@ def test_a_row_of_limits_only_has_the_brightness_of_its_limits():
     assert features.log_brightness.item() == pytest.approx(math.log10(2e-5))
     assert (features.flux == 0).all()
     assert (features.weight > 0).tolist() == mask.tolist()
+
+
+def test_a_survey_that_is_not_known_gets_the_jobs_systematic_error():
+    systematic = np.array([[0.3, 0.3, 0.3], [0.2, 0.2, 0.2], [0.05, 0.1, 0.0]])
+    noise = toy_noise(systematic=systematic)
+    seen = toy_photometry(50)
+    terms = noise_terms(noise, seen, torch.full((50,), -1))
+    assert terms.fractional[0].tolist() == pytest.approx((systematic[2] ** 2).tolist())
+    assert torch.equal(terms.background, torch.where(seen.measured, seen.error, 1.0) ** 2)

@@ -35,6 +35,15 @@ TEN_PC = 12.0
 """log10 of (10 Mpc / 10 pc)^2."""
 
 
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Threads that wait for each other are slower than one on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
 @pytest.fixture(scope="module")
 def table():
     return open_engine(ModelSettings(bands=tuple(BANDS))).table()
@@ -224,7 +233,7 @@ def test_simulation_based_calibration(table):
     # Truth from the prior, data from the truth: the truth's rank in its posterior is uniform.
     rng = np.random.default_rng(8)
     seens, truths = [], []
-    for i in range(200):
+    for _ in range(200):
         truth = {name: rng.uniform(*shape["uniform"]) for name, shape in FLAT.items()}
         at = {name: truth[name] for name in ("log_age", "ebv")}
         true = table.fluxes(at)[0] * 10 ** (truth["log_mass"] - TEN_PC)

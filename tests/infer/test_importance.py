@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from batchflow.infer.importance import inside, weigh
+from batchflow.infer.table import evidence_error
 
 
 def normal_log_density(x, mean, sigma):
@@ -41,3 +42,19 @@ def test_a_cluster_without_any_weight_says_so():
 def test_a_box_is_closed():
     values = torch.tensor([1.9, 2.0, 5.0, 8.0, 8.1])
     assert inside(values, 2.0, 8.0).tolist() == [-math.inf, 0.0, 0.0, 0.0, -math.inf]
+
+
+def test_the_error_of_the_evidence_is_its_scatter_over_repeats():
+    # 2000 repeats of 400 draws: the scatter itself is known to 1.6 %.
+    x = torch.randn(2000, 400, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+    weighted = weigh(normal_log_density(x, 0.3, 0.8), normal_log_density(x, 0.0, 1.0))
+    error = evidence_error(weighted.efficiency.numpy(), 400)
+    assert error.mean() == pytest.approx(weighted.log_evidence.std().item(), rel=0.08)
+    pulls = weighted.log_evidence.numpy() / error
+    assert (abs(pulls) < 1).mean() == pytest.approx(0.683, abs=0.04)
+
+
+def test_perfect_weights_leave_no_error_and_lost_clusters_no_number():
+    assert evidence_error([1.0], 100).tolist() == [0.0]
+    assert math.isnan(evidence_error([math.nan], 100)[0])
+    assert math.isnan(evidence_error([1.0], 1)[0])

@@ -58,3 +58,25 @@ def test_the_torch_table_is_the_numpy_table():
     wanted = np.log(engine.fluxes({"log_age": ages, "ebv": ebv}))
     # Single precision of a log flux near -20 is 2e-6; a place in the table is as exact as log_age, 5e-7.
     assert np.abs(found.numpy() - wanted).max() < 1e-4
+
+
+def test_the_torch_table_mixes_gas_as_the_numpy_table_does():
+    engine = open_engine(
+        {"bands": ["wfc3_f336w", "wfc3_f555w"], "vary": {"rv": [2.5, 4.0], "covering": [0, 1]}}
+    )
+    values = {
+        "log_age": RNG.uniform(6.0, 7.2, 500),
+        "ebv": RNG.uniform(0.0, 1.5, 500),
+        "rv": RNG.uniform(2.5, 4.0, 500),
+        "covering": RNG.uniform(0.0, 1.0, 500),
+    }
+    columns = {name: torch.as_tensor(column).float() for name, column in values.items()}
+    wanted = np.log(engine.fluxes(values))
+    plain = TorchFluxTable.from_table(engine.table(), torch.device("cpu"))
+    assert np.abs(plain(columns).numpy() - wanted).max() < 1e-4
+    kept = TorchFluxTable.from_table(engine.table(), torch.device("cpu"), last=("covering",))
+    assert np.abs(kept.local(columns, 1)(columns).numpy() - wanted).max() < 1e-4
+    third = TorchFluxTable.from_table(engine.table(), torch.device("cpu"), at={"covering": 1 / 3})
+    fixed = np.log(engine.fluxes(values | {"covering": 1 / 3}))
+    # Mixed at the nodes, then interpolated, not the other way round: measured 3e-4 between two ages.
+    assert np.abs(third(columns).numpy() - fixed).max() < 1e-3

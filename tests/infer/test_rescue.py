@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from exact_models import photometry, train_model
 
 from batchflow.infer.clusters import Clusters, from_arrays
@@ -17,6 +18,15 @@ PRIOR = {
 }
 TRUTH = {"log_age": 8.1, "ebv": 0.25, "log_mass": 4.5}
 N = 200
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    """Threads that wait for each other are slower than one on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")

@@ -41,11 +41,12 @@ def test_a_draw_without_weight_is_never_a_quantile():
     assert weighted_quantiles(draws, weights, [0.001, 0.5, 0.6001, 0.999]).tolist() == [[1.0, 1.0, 2.0, 2.0]]
 
 
-def test_two_modes_are_found_with_weight_and_centre():
+def test_two_modes_are_found_with_weight_centre_and_width():
     young, old = RNG.normal([6.6, 0.6, 3.0], 0.08, (1400, 3)), RNG.normal([8.5, 0.1, 4.0], 0.08, (600, 3))
     modes = find_modes(np.concatenate([young, old]), equal(2000), AGES)
     assert modes.weights == pytest.approx([0.7, 0.3], abs=0.01)
     assert modes.centres == pytest.approx(np.array([[6.6, 0.6, 3.0], [8.5, 0.1, 4.0]]), abs=0.02)
+    assert modes.widths == pytest.approx(np.full((2, 3), 0.08), rel=0.1)
 
 
 @pytest.mark.parametrize("width", [0.02, 0.3, 1.0])

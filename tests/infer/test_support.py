@@ -5,6 +5,7 @@ import pytest
 
 from batchflow.infer.clusters import Clusters
 from batchflow.infer.support import outside_training
+from batchflow.mocks.estimate import explicit_noise
 from batchflow.mocks.noise import NoiseModel
 
 BANDS = ("a", "b")
@@ -56,3 +57,27 @@ def test_a_faint_cluster_an_unknown_survey_and_an_unmeasured_one_are_not():
     assert not outside_training(clusters([1e9, 1e9], [1.0, 2.0], survey="other"), NOISE).any()
     assert not outside_training(clusters([np.nan, np.nan], [np.nan, np.nan]), NOISE).any()
     assert not outside_training(clusters([3.0, 6.0], [1.0, 2.0], limit=True), NOISE).any()
+
+
+@pytest.mark.parametrize(
+    ("log_error", "outside"), [(-3.99, False), (-3.5, False), (-2.9, True), (-5.2, True)]
+)
+def test_a_job_without_a_catalogue_covers_the_depths_that_it_names(log_error, outside):
+    noise = explicit_noise(BANDS, (-5.0, -3.0), 0.05)
+    error = 10.0**log_error
+    found = outside_training(clusters([30 * error] * 2, [error] * 2, survey="default"), noise)
+    assert found.tolist() == [outside]
+
+
+def test_a_limit_does_not_make_a_cluster_strange_but_its_error_may():
+    rows = clusters([[300.0, 6.0], [300.0, 600.0]], [[9.2, 2.0], [9.2, 200.0]])
+    limited = Clusters(
+        rows.flux, rows.error, np.array([[False, True]] * 2), rows.distance_mpc, rows.keys, rows.surveys
+    )
+    assert outside_training(limited, NOISE).tolist() == [False, True]
+
+
+def test_an_error_below_the_floor_is_used_as_the_floor_unless_it_is_nonsense():
+    flux, floor = 1000.0, 30.0
+    rows = clusters([[flux, flux]] * 3, [[floor, floor], [0.8 * floor, floor], [0.2 * floor, floor]])
+    assert outside_training(rows, NOISE).tolist() == [False, False, True]

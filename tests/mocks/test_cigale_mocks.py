@@ -21,8 +21,9 @@ from batchflow.mocks.flux_table import (
     plan_table,
 )
 from batchflow.mocks.make import make_shard
+from batchflow.mocks.plan import check_installation, plan_mocks
 from batchflow.paths import RunFolder
-from batchflow.physics.engine import open_engine
+from batchflow.physics.engine import _opened, open_engine
 from batchflow.physics.table import FluxTable
 from batchflow.pipeline import run_stages
 from batchflow.plan import Plan
@@ -110,6 +111,37 @@ def test_whole_job_with_a_table(new_cigale: str, tmp_path: Path) -> None:
     assert (run.flux_table / TABLE_FILE).stat().st_mtime_ns == before
 
     np.testing.assert_array_equal(open_table(job, run).log_flux, table.log_flux)
+
+
+def test_resume_with_another_cigale_is_refused(
+    new_cigale: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = load(tmp_path)
+    run = RunFolder(job.output)
+    run_stages(job, ["mocks"], "resume")
+    run.shard(0).unlink()
+    _opened.cache_clear()
+    monkeypatch.setattr("pcigale.__version__", "2025.0")
+    before = run.shard(1).read_bytes()
+    with pytest.raises(UserError, match=r"pcigale\.version: 'double' there, '2025\.0' in the job") as caught:
+        run_stages(job, ["mocks"], "resume")
+    assert "shard-00001" in str(caught.value)
+    assert "--mode restart" in str(caught.value)
+    assert not run.shard(0).exists()
+    assert run.shard(1).read_bytes() == before
+    # Where the mocks are whole nothing is made, and no CIGALE is asked: training may be on another machine.
+    assert plan_mocks(job, run).wanted[1].key in plan_mocks(job, run).present
+
+
+def test_a_worker_with_another_database_is_found_out(new_cigale: str, tmp_path: Path) -> None:
+    job = load(tmp_path)
+    unit = plan_mocks(job, RunFolder(job.output)).wanted[0]
+    path = str(unit.paths[0])
+    make_shard(path, {"index": 0, "rows": 300}, stages.mocks_settings(job), {"unit": unit.key})
+    here = open_engine(job.model).describe()["pcigale"]
+    check_installation([unit], here)
+    with pytest.raises(UserError, match=r"pcigale\.database: '\w+' there, 'other' in the job"):
+        check_installation([unit], here | {"database": "other"})
 
 
 def test_without_a_saved_table_the_engine_computes_one(new_cigale: str, tmp_path: Path) -> None:

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pyarrow as pa
 import pytest
+from scipy.stats import ks_2samp
 
 from batchflow.catalogue.normalise import RawCatalogue, normalise
 from batchflow.catalogue.read import read_catalogue
-from batchflow.config import CatalogueSettings
+from batchflow.config import CatalogueSettings, parse_job
 from batchflow.errors import UserError
+from batchflow.infer.clusters import from_catalogue
+from batchflow.infer.support import outside_training
+from batchflow.mocks.coverage import outside_support
+from batchflow.mocks.error_fit import MOST, REACH
 from batchflow.mocks.estimate import estimate_noise, explicit_noise, noise_figures
 from batchflow.mocks.noise import NoiseModel
+from batchflow.mocks.survey_sample import photometry, sample_surveys
+from batchflow.mocks.unreported import Unreported, unreported_errors
 
 BANDS = ("wfc3_f275w", "acs_f435w", "acs_f555w")
+PAIRS = np.array([[1.0, 0.3, 0.5], [0.3, 1.0, 0.8], [0.5, 0.8, 1.0]])
 TRUTH = NoiseModel(
     bands=BANDS,
     surveys=("deep", "shallow"),
@@ -21,7 +31,7 @@ TRUTH = NoiseModel(
     photon=np.array([[2e-6, 1e-6, 1e-6], [1e-5, 4e-6, 6e-6]]),
     fractional=np.array([[0.06, 0.03, 0.04], [0.05, 0.02, 0.03]]),
     scatter=np.array([[0.1, 0.15, 0.2], [0.08, 0.12, 0.1]]),
-    correlation=np.array([0.6, 0.3]),
+    correlation=np.array([PAIRS, 0.5 * (PAIRS + np.eye(3))]),
     brightness=np.array([[0.5, 3.0], [0.5, 3.0]]),
     systematic=0.05,
     limit_fraction=np.zeros(2),
@@ -49,9 +59,8 @@ def simulate(survey, n_rows, seed=0):
     """Clusters as the noise model says: error from the noisy flux."""
     generator = np.random.default_rng(seed)
     i = TRUTH.surveys.index(survey)
-    rho = TRUTH.correlation[i]
-    shared, own = generator.normal(size=(n_rows, 1)), generator.normal(size=(n_rows, len(BANDS)))
-    factor = 10 ** (TRUTH.scatter[i] * (np.sqrt(rho) * shared + np.sqrt(1 - rho) * own))
+    normal = generator.normal(size=(n_rows, len(BANDS))) @ TRUTH.mixing[i].T
+    factor = 10 ** (TRUTH.scatter[i] * normal)
     colour = 10 ** generator.normal(0, 0.2, size=(n_rows, len(BANDS)))
     true = TRUTH.depth[i] * 10 ** generator.uniform(0.3, 3.0, size=(n_rows, 1)) * colour
     noise = TRUTH.select(np.full(n_rows, i))
@@ -70,7 +79,7 @@ def test_known_noise_is_found_again():
     assert found.scatter == pytest.approx(TRUTH.scatter, rel=0.2)
     assert found.correlation == pytest.approx(TRUTH.correlation, abs=0.1)
     assert (found.limit_fraction == 0).all()
-    assert found.systematic == 0.05
+    assert (found.systematic == 0.05).all()
 
 
 def test_one_table_with_surveys_is_the_same():
@@ -107,7 +116,7 @@ def test_any_number_of_clusters_gives_a_usable_model(n_rows):
     low, high = found.brightness[0]
     assert np.isfinite([low, high]).all()
     assert low < high
-    assert 0 <= found.correlation[0] < 1
+    assert np.linalg.eigvalsh(found.correlation[0]).min() > 0
 
 
 def test_negative_fluxes_alone_give_the_depth():
@@ -165,6 +174,7 @@ def test_survey_without_any_flux_among_others():
     assert np.isfinite(found.brightness).all()
     assert np.isfinite(found.correlation).all()
     assert noise_figures(found, tables)[1].n_rows == 0
+    assert noise_figures(found, tables)[0].n_rows == 100
 
 
 def test_model_survives_json():
@@ -179,7 +189,7 @@ def test_explicit_noise_covers_the_depths():
     # A uniform distribution reaches sqrt(3) standard deviations from its middle.
     assert np.sqrt(3) * noise.scatter[0] == pytest.approx([1.0] * 3)
     assert noise.scatter_shape == "uniform"
-    assert noise.correlation[0] == 1
+    assert (noise.correlation[0] == 1).all()
     assert noise.surveys == ("default",)
     flux = np.array([[1e-2] * 3])
     error = noise.select(np.zeros(1, dtype=int)).reported_error(flux, np.ones((1, 3)))
@@ -220,3 +230,144 @@ def test_real_course_of_the_errors(legus, log_flux):
     fluxes = np.repeat(flux[near][:, None], len(ALL), axis=1)
     expected = row.reported_error(fluxes, np.ones_like(fluxes))[:, ALL.index("acs_f555w")]
     assert np.median(np.log10(error[near] / expected)) == pytest.approx(0.0, abs=0.03)
+
+
+def real_survey(legus, name):
+    """Photometry of a field and where training covers it, by the rule that flags rows."""
+    model = estimate_noise(legus, ALL, 0.05)
+    clusters = from_catalogue(legus[name], ALL)
+    return clusters, model, outside_training(clusters, model)
+
+
+@pytest.mark.parametrize("name", ["ngc628-c", "ngc1313-e", "ngc1566"])
+def test_the_share_that_is_printed_is_the_share_that_is_flagged(legus, name):
+    clusters, model, outside = real_survey(legus, name)
+    figures = {found.survey: found for found in noise_figures(model, legus)}[name]
+    assert figures.n_outside == int(outside.sum())
+    assert figures.n_rows == int((clusters.measured & ~clusters.limit).any(axis=1).sum())
+
+
+def test_training_covers_nearly_every_cluster_of_real_fields(legus):
+    model = estimate_noise(legus, ALL, 0.05)
+    for figures in noise_figures(model, legus):
+        assert figures.n_outside <= 3, figures.line()
+
+
+def test_pairs_of_real_bands_differ_in_their_correlation(legus):
+    """One number a survey would not do: neighbours share their crowding, far bands do not."""
+    model = estimate_noise(legus, ALL, 0.05)
+    matrix = model.correlation[model.surveys.index("ngc628-c")]
+    near = matrix[ALL.index("acs_f435w"), ALL.index("acs_f555w")]
+    far = matrix[ALL.index("wfc3_f275w"), ALL.index("acs_f814w")]
+    assert near > 0.7
+    assert far < 0.45
+
+
+def test_correlations_are_found_pair_by_pair():
+    tables = {name: table(name, *simulate(name, 4000, seed=5)) for name in TRUTH.surveys}
+    found = estimate_noise(tables, BANDS, 0.05)
+    assert found.correlation == pytest.approx(TRUTH.correlation, abs=0.08)
+    assert found.mixing @ found.mixing.transpose(0, 2, 1) == pytest.approx(found.correlation, abs=1e-9)
+
+
+def test_pieces_in_any_order_give_the_model_of_the_whole():
+    """More clusters than the sample holds, so that it has to choose."""
+    whole = table("deep", *simulate("deep", 3 * MOST))
+    other = table("shallow", *simulate("shallow", 100))
+    cuts = [0, 17, 5000, 5001, 3 * MOST]
+    pieces = [other, *(whole.slice(a, b - a) for a, b in itertools.pairwise(cuts))]
+    once = estimate_noise([whole, other], BANDS, 0.05)
+    for again in (pieces, pieces[::-1]):
+        found = estimate_noise(again, BANDS, 0.05)
+        for name in ("depth", "photon", "fractional", "scatter", "brightness", "reach", "correlation"):
+            assert getattr(found, name) == pytest.approx(getattr(once, name), rel=1e-9)
+        assert next(vars(one) for one in noise_figures(found, again))["n_rows"] == 3 * MOST
+
+
+def test_the_sample_is_bounded_and_holds_bands_that_few_clusters_have():
+    flux, error = simulate("deep", 4 * MOST)
+    flux[200:, 2] = np.nan
+    sample = sample_surveys([table("deep", flux, error)], BANDS)["deep"]
+    assert len(sample.kept.flux) <= 3 * MOST
+    assert sample.n_rows == 4 * MOST
+    assert len(sample.kept.band(2)[0]) == 200
+    assert len(sample.kept.band(0)[0]) == MOST
+    # A fair sample: its fluxes are distributed as those of all.
+    assert ks_2samp(sample.kept.band(0)[0], flux[:, 0]).pvalue > 0.01
+
+
+def test_outliers_are_covered_and_mistakes_are_flagged():
+    flux, error = simulate("deep", 1000)
+    # By chance some are as odd already; these five are odd on purpose.
+    flux[:5], error[:5] = flux[5], error[5]
+    error[0] *= 6  # crowded beyond the scatter, but a cluster
+    flux[1] *= 1e3  # the nucleus of the galaxy
+    error[1] = np.hypot(TRUTH.fractional[0] * flux[1], error[1])
+    error[2] = flux[2] * 1e4  # nonsense
+    error[3] = error[3] / 1e4
+    tables = [table("deep", flux, error)]
+    found = estimate_noise(tables, BANDS, 0.05)
+    assert (found.reach[0] > REACH * found.scatter[0] - 1e-9).all()
+    survey = np.zeros(len(flux), dtype=int)
+    outside = outside_support(found, survey, photometry(tables[0], BANDS))
+    assert np.flatnonzero(outside).tolist() == [2, 3]
+
+
+def test_a_freak_brightness_does_not_stretch_the_training_of_a_large_survey():
+    flux, error = simulate("deep", 3000)
+    flux[0], error[0] = 1e6 * flux.max(), 1e5 * flux.max()
+    found = estimate_noise({"deep": table("deep", flux, error)}, BANDS, 0.05)
+    clean = estimate_noise({"deep": table("deep", flux[1:], error[1:])}, BANDS, 0.05)
+    assert found.brightness[0, 1] < clean.brightness[0, 1] + 2.1
+    assert noise_figures(found, {"deep": table("deep", flux, error)})[0].n_outside == 1
+
+
+def test_equal_errors_are_all_depth():
+    generator = np.random.default_rng(1)
+    error = np.full((200, 3), 1e-4)
+    flux = 10 ** generator.uniform(-5, -3.5, (200, 1)) * np.ones(3)
+    found = estimate_noise({"deep": table("deep", flux, error)}, BANDS, 0.05)
+    assert found.depth[0] == pytest.approx(1e-4, rel=0.1)
+    assert found.scatter[0] == pytest.approx(0.02, abs=0.01)
+
+
+def test_a_band_without_errors_is_a_band_that_is_not_there():
+    flux, error = simulate("deep", 200)
+    error[:, 1] = np.nan
+    found = estimate_noise({"deep": table("deep", flux, error)}, BANDS, 0.05)
+    assert found.measured().tolist() == [[True, False, True]]
+    assert noise_figures(found, {"deep": table("deep", flux, error)})[0].n_outside == 0
+
+
+def test_systematic_by_survey_and_model_error_by_band_add_in_quadrature():
+    unreported = Unreported(0.05, {"shallow": 0.1}, {"acs_f435w": 0.12})
+    tables = {name: table(name, *simulate(name, 100)) for name in TRUTH.surveys}
+    found = estimate_noise(tables, BANDS, unreported)
+    expected = [[0.05, 0.13, 0.05], [0.1, np.hypot(0.1, 0.12), 0.1], [0.05, 0.13, 0.05]]
+    assert found.systematic == pytest.approx(np.array(expected))
+    again = NoiseModel.from_dict(found.to_dict())
+    assert again.systematic == pytest.approx(found.systematic)
+    terms = found.select(np.array([1])).terms_from_factor(0.0)
+    extra = terms.fractional - found.fractional[1] ** 2
+    assert extra[0] == pytest.approx(np.array(expected[1]) ** 2)
+
+
+def test_a_systematic_error_of_an_unknown_survey_is_the_users_error():
+    with pytest.raises(UserError, match=r"'wide'.*0\.1.*did you mean|known"):
+        estimate_noise({"deep": table("deep", *simulate("deep", 50))}, BANDS, Unreported(0.05, {"wide": 0.1}))
+
+
+def test_settings_of_unreported_errors(tmp_path):
+    values = {
+        "name": "j", "output": "o", "model": {"bands": list(BANDS)},
+        "noise": {"systematic": 0.04, "model_error": {"wfc3_f275w": 0.1}},
+        "catalogue": [{"path": "a.fits", "systematic": 0.02}, {"path": "b.fits"}],
+    }  # fmt: skip
+    found = unreported_errors(parse_job(values, "test", tmp_path)).table(["a", "b"], BANDS)
+    assert found[:, 1] == pytest.approx([0.02, 0.04, 0.04])
+    assert found[:, 0] == pytest.approx(np.hypot([0.02, 0.04, 0.04], 0.1))
+    values["noise"]["model_error"] = 0.03
+    assert unreported_errors(parse_job(values, "test", tmp_path)).model_error == dict.fromkeys(BANDS, 0.03)
+    values["noise"]["model_error"] = {"acs_f435": 0.1}
+    with pytest.raises(UserError, match="acs_f435w"):
+        parse_job(values, "test", tmp_path)

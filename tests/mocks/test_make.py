@@ -12,9 +12,10 @@ import pytest
 from batchflow import stages
 from batchflow.config import load_job
 from batchflow.errors import UserError
-from batchflow.mocks.make import make_shard
+from batchflow.mocks.make import make_shard, mock_table
 from batchflow.mocks.plan import plan_mocks
 from batchflow.paths import RunFolder
+from batchflow.physics.embedded import EmbeddedEngine
 from batchflow.physics.engine import open_engine
 from batchflow.shards import read_footer
 
@@ -65,6 +66,19 @@ def test_a_shard_depends_on_its_key_alone(job, tmp_path):
     assert first.equals(again)
     assert not set(first["log_age"].to_pylist()) & set(other["log_age"].to_pylist())
     assert make(job, tmp_path, 0, rows=500)["log_age"].to_pylist() != other["log_age"].to_pylist()[:500]
+
+
+def test_a_mock_without_flux_is_refused_not_stored_as_not_observed(job):
+    class Gap(EmbeddedEngine):
+        def fluxes(self, parameters):
+            fluxes = super().fluxes(parameters)
+            fluxes[1] = np.nan
+            return fluxes
+
+    parameters = {"log_age": np.array([7.0, 8.5, 9.0]), "log_mass": np.full(3, 4.0), "ebv": np.full(3, 0.25)}
+    single = {name: column.astype(np.float32) for name, column in parameters.items()}
+    with pytest.raises(UserError, match=r"no flux for 1 of 3 mocks, first at log_age = 8\.5, ebv = 0\.25"):
+        mock_table(Gap(job.model.bands), single)
 
 
 def test_a_full_disk_is_the_users_to_mend(job, tmp_path):

@@ -139,3 +139,10 @@ def test_a_saved_table_is_an_engine(new_cigale: str, tmp_path: Path) -> None:
 def test_only_cigale_has_a_table_to_compute() -> None:
     with pytest.raises(UserError, match="only cigale's is computed by workers"):
         open_cigale(ModelSettings(engine="embedded", bands=BANDS))
+
+
+def test_nan_is_flagged_by_a_saved_table(new_cigale: str) -> None:
+    _, table = whole(settings({"log_age": (6.0, 7.0, 4), "ebv": (0.0, 1.0, 5)}))
+    flagged = TableEngine(table).flagged_fluxes({"log_age": [6.5, np.nan], "ebv": 0.2})
+    assert flagged.bad.tolist() == [False, True]
+    assert np.isnan(flagged.fluxes[1]).all()

@@ -35,6 +35,19 @@ def test_thinned_curve_is_the_curve() -> None:
     assert (error <= 1.001 * np.minimum(THIN[0], THIN[1] * throughput)).all()
 
 
+@pytest.mark.timeout(10)
+def test_thinning_ends_where_a_curve_dips_below_zero() -> None:
+    wavelength = np.linspace(9000, 24000, 1501)
+    throughput = np.exp(-(((wavelength - 16000) / 4000) ** 4)) + 1e-4 * np.sin(wavelength)
+    throughput[[0, 1, 2, -1]] = [-1e-4, -2e-4, 3e-4, -1e-4]
+    assert (throughput < 0).sum() > 10
+    kept_wavelength, kept = thin(wavelength, throughput)
+    assert kept.min() == 0.0
+    assert (np.diff(kept_wavelength) > 0).all()
+    error = np.abs(np.interp(wavelength, kept_wavelength, kept) - np.maximum(throughput, 0))
+    assert (error <= 1.001 * np.minimum(THIN[0], THIN[1] * throughput.clip(0))).all()
+
+
 def test_trimmed_curve_ends_at_the_threshold() -> None:
     wavelength = np.arange(10.0)
     throughput = np.array([0, TRIM / 2, 2 * TRIM, 0, 1, 1, 2 * TRIM, TRIM / 2, 0, 0])

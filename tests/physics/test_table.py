@@ -85,6 +85,15 @@ def test_nan_in_nan_out(table: FluxTable) -> None:
     np.testing.assert_array_equal(np.isnan(fluxes), [[False, False], [True, True], [True, True]])
 
 
+def test_rows_without_flux_are_flagged_and_limits_hold_beside_them(table: FluxTable) -> None:
+    values = {"log_age": [6.0, np.nan, 6.0], "ebv": [0.1, 0.1, np.nan]}
+    flagged = table.flagged_fluxes(values)
+    assert flagged.bad.tolist() == [False, True, True]
+    np.testing.assert_array_equal(flagged.fluxes, table.fluxes(values))
+    with pytest.raises(UserError, match=r"log_age = 10.3 \(1 of 2 values\).*5 to 10.25"):
+        table.flagged_fluxes({"log_age": [np.nan, 10.3], "ebv": 0.1})
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [

@@ -11,7 +11,7 @@ from toy_mocks import plain_noise, toy_fluxes, toy_noise, toy_parameters
 
 from batchflow.flow.features import noise_terms, on_device
 from batchflow.mocks.noise import NoiseModel
-from batchflow.train.simulate import BROADENING, MISSING_ROWS, simulate
+from batchflow.train.simulate import BROADENING, MISSING_ROWS, OUTLIERS, simulate
 
 ROWS = 40_000
 
@@ -69,16 +69,24 @@ def test_some_rows_lose_bands_but_never_all_and_whatever_the_fluxes():
         assert abs(both[0] - both[1]) < 5 * bright[:, band].std() / math.sqrt(int((~kept).sum()))
 
 
-def test_noise_has_the_variance_of_the_model():
-    noise = toy_noise(limit_fraction=np.zeros(2))
+BY_SURVEY_AND_BAND = np.array([[0.02, 0.3, 0.05], [0.2, 0.0, 0.1], [0.05, 0.05, 0.05]])
+
+
+@pytest.mark.parametrize("systematic", [0.05, BY_SURVEY_AND_BAND])
+def test_noise_has_the_variance_of_the_model(systematic):
+    noise = toy_noise(limit_fraction=np.zeros(2), systematic=systematic)
     fluxes, simulation = seen_by(noise)
     true, seen = true_fluxes(fluxes, simulation), simulation.seen
     # xi is recovered from what is reported, so the model's variance at the TRUE flux is known exactly.
     terms = noise_terms(on_device(noise, "cpu", torch.float64), seen, simulation.survey)
-    pull = ((seen.flux - true) / terms.variance(true).sqrt())[seen.measured].numpy()
+    pulls = (seen.flux - true) / terms.variance(true).sqrt()
+    pull = pulls[seen.measured].numpy()
     assert pull.mean() == pytest.approx(0.0, abs=0.015)
     assert pull.std() == pytest.approx(1.0, abs=0.015)
     assert (np.abs(pull) < 1.959964).mean() == pytest.approx(0.95, abs=0.005)
+    for survey, band in zip(*np.nonzero(noise.measured()), strict=True):
+        own = (simulation.survey == survey) & seen.measured[:, band]
+        assert pulls[own, band].std().item() == pytest.approx(1.0, abs=0.03)
 
 
 def factors(noise: NoiseModel) -> tuple[torch.Tensor, torch.Tensor]:
@@ -96,6 +104,26 @@ def test_factors_have_the_scatter_and_correlation_of_the_survey():
     assert log_factor.std(0).tolist() == pytest.approx([0.2 * BROADENING] * 3, rel=0.02)
     correlation = torch.corrcoef(log_factor.T)
     assert correlation[0, 1:].tolist() == pytest.approx([0.6, 0.6], abs=0.02)
+
+
+def test_factors_are_correlated_pair_by_pair():
+    wanted = np.array([[1.0, 0.2, 0.5], [0.2, 1.0, 0.8], [0.5, 0.8, 1.0]])
+    log_factor, _ = factors(plain_noise(correlation=wanted[None]))
+    assert torch.corrcoef(log_factor.T).numpy() == pytest.approx(wanted, abs=0.02)
+
+
+def test_outliers_reach_as_far_as_the_survey_does_and_no_further():
+    reach = np.array([[1.0, 1.0, 1.5]])
+    log_factor, true = factors(plain_noise(scatter=np.full((1, 3), 0.02), reach=reach))
+    assert log_factor.abs().amax(0).tolist() == pytest.approx(reach[0].tolist(), rel=0.02)
+    strange = (log_factor.abs() > 0.2).double()
+    share = (1 - (1 - OUTLIERS) ** 2) * (1 - 0.2 / reach[0])
+    assert strange.mean(0).tolist() == pytest.approx(share.tolist(), abs=0.006)
+    # Whole objects and single bands alike, and never because of the flux (law 5).
+    assert strange.prod(1).mean().item() == pytest.approx(OUTLIERS * 0.8, abs=0.006)
+    for band in range(3):
+        pair = torch.stack([strange[:, band], true[:, band].log10()])
+        assert abs(torch.corrcoef(pair)[0, 1]) < 0.02
 
 
 def test_uniform_factors_have_the_scatter_as_their_standard_deviation():

@@ -1,0 +1,211 @@
+"""`batchflow catalogue FILE`: understand a bare file, describe it, print it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from batchflow.catalogue.detect import detect_format, guess_table
+from batchflow.catalogue.legus_fields import field_in
+from batchflow.catalogue.read import READERS
+from batchflow.catalogue.statistics import Description, describe
+from batchflow.catalogue_settings import CatalogueSettings
+from batchflow.config import Job, ModelSettings, load_job
+from batchflow.errors import UserError, nearest
+from batchflow.overrides import apply_overrides
+from batchflow.physics.bands import AB_MINUS_VEGA, known_bands
+
+USUAL = ("wfc3_f275w", "wfc3_f336w", "acs_f435w", "acs_f555w", "acs_f814w")
+STAND_IN_MPC = 10.0
+"""Distance [Mpc] of a file that gives none: nothing that is printed depends on it."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the user asks for."""
+
+    path: Path
+    format: str | None = None
+    bands: tuple[str, ...] | None = None
+    galaxy: str | None = None
+    distance_mpc: float | None = None
+    overrides: Sequence[str] = ()
+    """``key=value`` of [[catalogue]]."""
+    job: Path | None = None
+    """A job that has the file as one of its catalogues, or whose model is wanted."""
+
+
+@dataclass(frozen=True)
+class Understood:
+    """A file as it is read, and why."""
+
+    entry: CatalogueSettings
+    found: tuple[str, ...]
+    """What was read off the file."""
+    assumed: tuple[str, ...]
+    """What was assumed, and how to say otherwise."""
+    lacking: tuple[str, ...]
+    """Keys of [[catalogue]] that a job needs and the file does not tell; the entry has stand-ins."""
+    model: ModelSettings
+    """Of the job, or the default one with the file's bands."""
+    systematic: float = 0.05
+
+
+def understand(request: Request) -> Understood:
+    """Decide how to read a file.
+
+    Parameters
+    ----------
+    request : Request
+        The file, and what the user says of it.
+
+    Returns
+    -------
+    Understood
+        What the user did not say is detected.
+
+    Raises
+    ------
+    UserError
+        When the file or an option is wrong.
+    """
+    job = load_job(request.job) if request.job is not None else None
+    given = _given(request)
+    own = _from_job(job, request, given)
+    values, found, assumed = _detected(request, given) if own is None else (own, [], [])
+    lacking = _stand_ins(values)
+    entry = _validated(values, job)
+    bands = job.model.bands if job else entry.bands or _bands_of(entry)
+    model = job.model if job else ModelSettings(bands=bands)
+    systematic = job.noise.systematic if job else 0.05
+    return Understood(entry, tuple(found), tuple(assumed), lacking, model, systematic)
+
+
+def describe_file(understood: Understood) -> Description:
+    """Read the file and say what is in it.
+
+    Parameters
+    ----------
+    understood : Understood
+        From `understand`.
+
+    Returns
+    -------
+    Description
+        Its counts and figures.
+
+    Raises
+    ------
+    UserError
+        When the file is not what it was taken for.
+    """
+    return describe(understood.entry, understood.model.bands, understood.systematic)
+
+
+def _given(request: Request) -> dict[str, Any]:
+    """Keys of [[catalogue]] that the user gave."""
+    values: dict[str, Any] = {}
+    apply_overrides(values, request.overrides)
+    if request.format is not None and request.format not in READERS:
+        raise UserError(f"--format {request.format}: {nearest(request.format, READERS)}")
+    if request.bands:
+        for band in request.bands:
+            if band not in known_bands():
+                raise UserError(f"--bands: unknown band {band!r}; {nearest(band, known_bands())}")
+        values["bands"] = list(request.bands)
+    options = {name: getattr(request, name) for name in ("format", "galaxy", "distance_mpc")}
+    return values | {name: value for name, value in options.items() if value is not None}
+
+
+def _from_job(job: Job | None, request: Request, given: dict[str, Any]) -> dict[str, Any] | None:
+    """The job's own entry for the file, with what was given over it; None where it has none."""
+    if job is None:
+        return None
+    path = request.path.resolve()
+    for entry in job.catalogue:
+        if path in (item.resolve() for item in entry.paths):
+            return entry.model_dump(exclude_unset=True) | {"path": path} | given
+    return None
+
+
+def _detected(request: Request, given: dict[str, Any]) -> tuple[dict[str, Any], list[str], list[str]]:
+    values: dict[str, Any] = {"path": request.path.resolve(), **given}
+    found: list[str] = []
+    assumed: list[str] = []
+    if "format" not in values:
+        values["format"], reason = detect_format(request.path, tuple(READERS))
+        found.append(f"format {values['format']}: {reason}")
+    if values["format"] == "legus":
+        found.append("unit Vega magnitudes, total, corrected for the Milky Way, as LEGUS publishes them")
+        if "name" not in values and (field := field_in(request.path.name)):
+            values["name"] = field
+            found.append(f"survey {field}, by the file's name; galaxy and distance are the release's")
+    if values["format"] == "table":
+        guess = guess_table(request.path, given)
+        columns = _merged(guess.settings.get("columns", {}), given.get("columns", {}))
+        values = guess.settings | values | ({"columns": columns} if columns else {})
+        found, assumed = found + guess.found, assumed + guess.assumed
+        assumed += _without_zero_points(values)
+    return values, found, assumed
+
+
+def _merged(guessed: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
+    """Column mappings with the user's over the guessed ones, band by band."""
+    both = {key: value | given[key] for key, value in guessed.items() if isinstance(given.get(key), dict)}
+    return guessed | given | both
+
+
+def _without_zero_points(values: dict[str, Any]) -> list[str]:
+    """Leave out bands whose Vega magnitudes cannot be converted; say so."""
+    known = {**AB_MINUS_VEGA, **values.get("zero_points", {})}
+    lost = [band for band in values["bands"] if values.get("unit") == "Vega" and band not in known]
+    values["bands"] = [band for band in values["bands"] if band not in lost]
+    for kind in ("flux", "error", "limit"):
+        mapping = values.get("columns", {}).get(kind, {})
+        values.get("columns", {}).update({kind: {b: name for b, name in mapping.items() if b not in lost}})
+    return [f"{band} is left out: its AB - Vega is not known; --set zero_points.{band}=..." for band in lost]
+
+
+def _stand_ins(values: dict[str, Any]) -> tuple[str, ...]:
+    """Fill in galaxy and distance of a table that has neither, so that it can be looked at."""
+    if values.get("format", "table") != "table":
+        return ()
+    from batchflow.catalogue.files import open_columns
+
+    path = Path(values["path"])
+    names, columns = open_columns(path).names, values.get("columns", {})
+    lacking = []
+    for key, stand_in in (("galaxy", path.name.partition(".")[0]), ("distance_mpc", STAND_IN_MPC)):
+        if key not in values and key not in columns and key not in names and "redshift" not in columns:
+            values[key] = stand_in
+            lacking.append(key)
+    return tuple(lacking)
+
+
+def _validated(values: dict[str, Any], job: Job | None) -> CatalogueSettings:
+    context = {"curves": tuple(job.model.curves) if job else ()}
+    try:
+        return CatalogueSettings.model_validate(values, context=context)
+    except ValidationError as error:
+        raise UserError("\n  ".join(_explain(dict(item)) for item in error.errors())) from None
+
+
+def _explain(item: dict[str, Any]) -> str:
+    key = ".".join(str(part) for part in item["loc"] if part != "[key]")
+    if item["type"] == "extra_forbidden":
+        return f"--set {key}: no key of [[catalogue]]; {nearest(key, CatalogueSettings.model_fields)}"
+    return f"--set {key}={item['input']!r}: {str(item['msg']).removeprefix('Value error, ')}"
+
+
+def _bands_of(entry: CatalogueSettings) -> tuple[str, ...]:
+    """Bands of a file whose format knows them, from its first piece."""
+    try:
+        first = next(READERS[entry.format](entry.paths[0], entry, known_bands()))
+    except UserError as error:
+        hint = "" if entry.bands else f" (here: --bands {','.join(USUAL)})"
+        raise UserError(f"{error}{hint if 'bands = [' in str(error) else ''}") from None
+    return tuple(first.flux)

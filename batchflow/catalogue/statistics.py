@@ -1,0 +1,222 @@
+"""What is in a catalogue: counts, depths and errors by band, galaxies, and what will be flagged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from batchflow.catalogue.read import read_with_summary
+from batchflow.catalogue.summary import CatalogueSummary
+from batchflow.catalogue.units import AB_OF_ONE_MJY
+from batchflow.catalogue_settings import CatalogueSettings
+from batchflow.errors import UserError
+from batchflow.mocks.coverage import NoiseFigures, noise_figures
+from batchflow.mocks.estimate import estimate_noise
+from batchflow.mocks.noise import NoiseModel
+from batchflow.mocks.survey_sample import SurveySample, sample_surveys
+from batchflow.mocks.unreported import Unreported
+from batchflow.schema import flux_column, limit_column
+
+REASONS = {
+    "MISSING_BAND": "a band of the survey was not measured; it is left out of the likelihood",
+    "UPPER_LIMIT": "a band is an upper limit; it is used as one",
+    "BAD_ERROR": "a flux without a finite, positive error; the band is set aside",
+    "NEGATIVE_FLUX": "a flux below zero; it is used as it stands",
+    "DUPLICATE_ID": "another row of the galaxy has the same id; both are inferred",
+    "NO_BAND": "no measured band; not inferred",
+    "NO_DISTANCE": "no finite, positive distance; not inferred",
+    "OUTSIDE_TRAINING": "brightness or errors unlike the survey's others; inferred, but look at it",
+}
+"""Why rows are flagged, by flag."""
+QUANTILES = (0.05, 0.5, 0.95)
+
+
+@dataclass(frozen=True)
+class BandFigures:
+    """A band of the catalogue."""
+
+    band: str
+    measured: int
+    """Rows with a flux and an error."""
+    limits: int
+    """Rows with an upper limit."""
+    missing: int
+    """Rows with neither."""
+    signal: tuple[float, float, float] | None
+    """Signal-to-noise ratio that 5, 50 and 95 % of the measured rows stay below."""
+    depth_mjy: float | None
+    """Median error of a source without flux [mJy]."""
+    floor: float | None
+    """Fractional error that bright sources are given."""
+    scatter_dex: float | None
+    """Scatter of the depth between objects [dex]."""
+    zero_point: float | None
+    """AB - Vega [mag], where magnitudes were Vega."""
+
+    @property
+    def depth_ab(self) -> float | None:
+        """AB magnitude of five times the depth."""
+        return None if self.depth_mjy is None else AB_OF_ONE_MJY - 2.5 * float(np.log10(5 * self.depth_mjy))
+
+
+@dataclass(frozen=True)
+class GalaxyFigures:
+    """A galaxy of the catalogue."""
+
+    galaxy: str
+    clusters: int
+    distance_mpc: tuple[float, float] | None
+    """Smallest and largest distance of its rows [Mpc]; None without any."""
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is in a catalogue."""
+
+    summary: CatalogueSummary
+    bands: tuple[BandFigures, ...]
+    galaxies: tuple[GalaxyFigures, ...]
+    coverage: tuple[NoiseFigures, ...]
+    noise: NoiseModel = field(repr=False)
+    samples: Mapping[str, SurveySample] = field(repr=False)
+    """Some of the photometry, by survey, bands as `noise` has them."""
+
+    @property
+    def flags(self) -> dict[str, int]:
+        """Rows by flag, as infer will set them."""
+        outside = sum(found.n_outside for found in self.coverage)
+        return dict(self.summary.flags) | ({"OUTSIDE_TRAINING": outside} if outside else {})
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form."""
+        return {
+            "survey": self.summary.survey,
+            "path": self.summary.path,
+            "rows": self.summary.n_rows,
+            "left_out": self.summary.n_left_out,
+            "bands": [vars(band) for band in self.bands],
+            "galaxies": [vars(galaxy) for galaxy in self.galaxies],
+            "classes": {str(name): count for name, count in self.summary.classes.items()},
+            "sentinels": dict(self.summary.sentinels),
+            "duplicates": self.summary.flags.get("DUPLICATE_ID", 0),
+            "flags": [
+                {"flag": name, "rows": n, "why": REASONS.get(name, "")} for name, n in self.flags.items()
+            ],
+            "surveys": [_coverage(found) for found in self.coverage],
+        }
+
+
+def describe(entry: CatalogueSettings, bands: Sequence[str], systematic: float = 0.05) -> Description:
+    """Read a catalogue and say what is in it.
+
+    Parameters
+    ----------
+    entry : CatalogueSettings
+        The file and how to read it.
+    bands : sequence of str
+        Bands it may have.
+    systematic : float
+        Fractional error that it does not report.
+
+    Returns
+    -------
+    Description
+        Its bands are those that some row has.
+
+    Raises
+    ------
+    UserError
+        When the file is not what the entry says, or nothing in it is measured.
+    """
+    table, summary = read_with_summary(entry, bands)
+    own = tuple(band for band in bands if summary.bands.get(band))
+    if not own:
+        raise UserError(f"{entry.path}: no row has a usable flux in any band; see its unit and sentinels")
+    pieces = [table]
+    samples = sample_surveys(pieces, own)
+    noise = estimate_noise(
+        pieces, own, Unreported(systematic if entry.systematic is None else entry.systematic)
+    )
+    return Description(
+        summary,
+        tuple(_band(band, summary, pieces, noise, samples) for band in own),
+        _galaxies(pieces),
+        tuple(noise_figures(noise, pieces)),
+        noise,
+        samples,
+    )
+
+
+def _coverage(found: NoiseFigures) -> dict[str, Any]:
+    return {
+        "survey": found.survey,
+        "measured": found.n_rows,
+        "outside_training": found.n_outside,
+        "error_residual_dex": dict(found.residual),
+    }
+
+
+def _band(
+    band: str,
+    summary: CatalogueSummary,
+    pieces: Sequence[pa.Table],
+    noise: NoiseModel,
+    samples: Mapping[str, SurveySample],
+) -> BandFigures:
+    place = noise.bands.index(band)
+    limits = sum(int(piece[limit_column(band)].to_numpy().sum()) for piece in pieces)
+    found = sum(int(np.isfinite(piece[flux_column(band)].to_numpy()).sum()) for piece in pieces)
+    pairs = [sample.kept.band(place) for sample in samples.values()]
+    signal = np.concatenate([flux / error for flux, error in pairs])
+    quantiles = tuple(float(value) for value in np.quantile(signal, QUANTILES)) if len(signal) else None
+    return BandFigures(
+        band,
+        measured=found - limits,
+        limits=limits,
+        missing=summary.n_rows - found,
+        signal=quantiles,  # type: ignore[arg-type]  # three quantiles
+        depth_mjy=_middle(noise.depth[:, place]),
+        floor=_middle(noise.fractional[:, place]),
+        scatter_dex=_middle(noise.scatter[:, place]),
+        zero_point=summary.zero_points.get(band),
+    )
+
+
+def _middle(values: Any) -> float | None:
+    """Median over the surveys that have the band."""
+    known = values[np.isfinite(values)]
+    return float(np.median(known)) if len(known) else None
+
+
+def _galaxies(pieces: Iterable[pa.Table]) -> tuple[GalaxyFigures, ...]:
+    """Galaxies by name, with their rows and distances."""
+    found: dict[str, GalaxyFigures] = {}
+    wanted = [("distance_mpc", "min"), ("distance_mpc", "max"), ("object_id", "count")]
+    for piece in pieces:
+        table = pa.table(
+            {
+                "galaxy": piece["galaxy"].cast(pa.string()),
+                "distance_mpc": pa.array(piece["distance_mpc"].to_numpy(), from_pandas=True),
+                "object_id": piece["object_id"],
+            }
+        )
+        for row in table.group_by("galaxy").aggregate(wanted).to_pylist():
+            own = _galaxy(row)
+            before = found.get(own.galaxy)
+            found[own.galaxy] = own if before is None else _joined(before, own)
+    return tuple(found[name] for name in sorted(found))
+
+
+def _galaxy(row: Mapping[str, Any]) -> GalaxyFigures:
+    low, high = row["distance_mpc_min"], row["distance_mpc_max"]
+    return GalaxyFigures(row["galaxy"], row["object_id_count"], None if low is None else (low, high))
+
+
+def _joined(first: GalaxyFigures, second: GalaxyFigures) -> GalaxyFigures:
+    spans = [found.distance_mpc for found in (first, second) if found.distance_mpc is not None]
+    span = (min(low for low, _ in spans), max(high for _, high in spans)) if spans else None
+    return replace(first, clusters=first.clusters + second.clusters, distance_mpc=span)
