@@ -14,14 +14,16 @@ from torch import Tensor
 
 from batchflow.infer.likelihood import Photometry, log_likelihood
 
-STEPS = 3
-"""Of Fisher scoring, from the least-squares mass."""
+STEPS = 4
+"""Of Newton's, from the least-squares mass."""
 FARTHEST_STEP = 1.0
 """Longest step [ln mass]: what has no peak shall not run away."""
 WIDEST = 1.0
 """Largest standard deviation of the peak [ln mass]; what is wider is the plateau's."""
 LEAST_SHARE = 0.01
 """Of the plateau in what is drawn: no mass of the range is left out."""
+STEEPEST = 3.0
+"""Change of the log likelihood over a cell that counts as one standard deviation of length."""
 LOGISTIC = 0.6
 """Scale of the logistic distribution over the standard deviation of the normal one it stands for."""
 
@@ -45,7 +47,8 @@ class MassFit(NamedTuple):
     log_plateau: Tensor
     """Ln of the integral over the plateau."""
     lengths: Tensor
-    """Of the cell along each axis, in standard deviations, (n, n_axes); without axes at a point."""
+    """Of the cell along each axis, in standard deviations, or what its change of likelihood makes of that;
+    (n, n_axes), without axes at a point."""
 
 
 class Slopes(NamedTuple):
@@ -81,8 +84,9 @@ def fit_mass(
     mass = _least_squares(photometry, log_flux)
     loose = _looseness(slopes, log_flux)
     for _ in range(STEPS):
-        score, information = _scores(photometry, log_flux + mass[:, None], loose)
-        mass = mass + (score / information).clamp(-FARTHEST_STEP, FARTHEST_STEP)
+        found = _derivatives(photometry, log_flux + mass[:, None], loose)
+        step = found.score.sum(-1) / torch.maximum(found.observed, found.expected)
+        mass = mass + step.clamp(-FARTHEST_STEP, FARTHEST_STEP)
     mass = torch.minimum(torch.maximum(mass, limits.low), limits.high)
     return _integrate(photometry, log_flux, mass, limits, slopes)
 
@@ -141,50 +145,65 @@ def _looseness(slopes: Slopes | None, like: Tensor) -> Tensor | float:
     return total
 
 
-def _scores(photometry: Photometry, log_model: Tensor, loose: Tensor | float) -> tuple[Tensor, Tensor]:
-    """First derivative of the log likelihood in ln mass, and its expected information; (n,)."""
+class _Derivatives(NamedTuple):
+    """Of the log likelihood."""
+
+    score: Tensor
+    """First derivative in the ln flux of each band, (n, n_bands)."""
+    expected: Tensor
+    """Expected information on ln mass, (n,)."""
+    observed: Tensor
+    """Less the second derivative in ln mass, (n,): what counts where the model fits badly."""
+
+
+def _derivatives(photometry: Photometry, log_model: Tensor, loose: Tensor | float) -> _Derivatives:
     model = log_model.exp()
-    variance = photometry.terms.variance(model) + loose * model * model
+    fractional = (photometry.terms.fractional + loose) * model * model
+    photon = photometry.terms.photon * model
+    variance = photometry.terms.background + photon + fractional
     residual = photometry.seen.flux - model
-    fractional = photometry.terms.fractional + loose
-    steepness = (photometry.terms.photon + 2 * fractional * model) * model / variance
-    ratio = model / variance
-    score = residual * ratio + 0.5 * steepness * (residual * residual / variance - 1)
-    information = model * ratio + 0.5 * steepness * steepness
-    detected = photometry.detected
-    score, information = (torch.where(detected, part, 0.0).sum(-1) for part in (score, information))
+    first, second = (photon + 2 * fractional) / variance, (photon + 4 * fractional) / variance
+    square, cross = residual * residual / variance, residual * model / variance
+    score = cross + 0.5 * first * (square - 1)
+    expected = model * model / variance + 0.5 * first * first
+    observed = model * model / variance + cross * (2 * first - 1)
+    observed = observed + first * first * (square - 0.5) + 0.5 * second * (1 - square)
+    used = photometry.detected
     if bool(photometry.limited.any()):
         below = residual / variance.sqrt()
         hazard = (-0.5 * below * below - 0.5 * math.log(2 * math.pi) - torch.special.log_ndtr(below)).exp()
-        rate = -model / variance.sqrt() - 0.5 * below * steepness
-        limited = photometry.limited
-        score = score + torch.where(limited, hazard * rate, 0.0).sum(-1)
-        information = information + torch.where(limited, hazard * (hazard + below) * rate * rate, 0.0).sum(-1)
-    return score, information.clamp(min=1 / WIDEST**2)
+        rate = -model / variance.sqrt() - 0.5 * below * first
+        limit, one = photometry.limited, hazard * (hazard + below) * rate * rate
+        score = torch.where(limit, hazard * rate, score)
+        expected, observed = (torch.where(limit, one, part) for part in (expected, observed))
+        used = photometry.seen.measured
+    score, expected, observed = (torch.where(used, part, 0.0) for part in (score, expected, observed))
+    return _Derivatives(score, expected.sum(-1).clamp(min=1 / WIDEST**2), observed.sum(-1))
 
 
 def _integrate(
     photometry: Photometry, log_flux: Tensor, mass: Tensor, limits: Range, slopes: Slopes | None
 ) -> MassFit:
-    score, information = _scores(photometry, log_flux + mass[:, None], _looseness(slopes, log_flux))
+    log_model = log_flux + mass[:, None]
+    found = _derivatives(photometry, log_model, _looseness(slopes, log_flux))
+    information = torch.maximum(found.observed, found.expected / 4)
     # Beyond an edge of the range, the likelihood falls off from the edge as its slope there says.
-    width = 1 / (information.sqrt() + score.abs())
+    width = 1 / (information.sqrt() + found.score.sum(-1).abs())
     away = ((edge - mass) / (LOGISTIC * width) for edge in limits)
     below, above = (place.sigmoid() for place in away)
-    log_model = log_flux + mass[:, None]
-    peak, lengths = _at_peak(photometry, log_model, width, slopes)
-    room = (mass - 2 * width - limits.low).clamp(min=1e-9)
+    whole = (width * math.sqrt(2 * math.pi) * (above - below).clamp(min=1e-9)).log()
     lowest = log_likelihood(photometry, (log_flux + limits.low[:, None])[:, None])[:, 0]
-    return MassFit(mass, width, peak + (above - below).clamp(min=1e-9).log(), lowest + room.log(), lengths)
-
-
-def _at_peak(
-    photometry: Photometry, log_model: Tensor, width: Tensor, slopes: Slopes | None
-) -> tuple[Tensor, Tensor]:
-    """Ln of the integral over the whole peak, averaged over a cell to first order; and the cell's lengths."""
+    plateau = lowest + (mass - 2 * width - limits.low).clamp(min=1e-9).log()
     if slopes is None:
         height = log_likelihood(photometry, log_model[:, None])[:, 0]
-        return height + (width * math.sqrt(2 * math.pi)).log(), width.new_zeros(len(width), 0)
+        return MassFit(mass, width, height + whole, plateau, width.new_zeros(len(width), 0))
+    height, lengths = _cell_average(photometry, log_model, slopes)
+    steps = torch.stack([(found.score * slope).sum(-1).abs() for slope in slopes.along], -1)
+    return MassFit(mass, width, height + whole, plateau, torch.maximum(lengths, steps / STEEPEST))
+
+
+def _cell_average(photometry: Photometry, log_model: Tensor, slopes: Slopes) -> tuple[Tensor, Tensor]:
+    """Log likelihood averaged over a cell, to first order, the mass following; and the cell's lengths."""
     model, seen = log_model.exp(), photometry.detected
     variance = photometry.terms.variance(model) + slopes.bend * model * model
     sigma = variance.sqrt()
@@ -193,8 +212,11 @@ def _at_peak(
     volume = torch.where(seen, variance.log() + math.log(2 * math.pi), 0.0).sum(-1)
     columns = [slope * light for slope in slopes.along]
     lengths = _lengths(columns, light)
-    for column in columns:
-        column.mul_(1 / math.sqrt(12))
+    norm = light.square().sum(-1).clamp(min=1e-20)
+    # At the best mass, the slope of the variance balances what is left of the residual along the mass.
+    along = (light * white).sum(-1) / norm
+    white = white - along[:, None] * light
+    columns = [column / math.sqrt(12) for column in columns]
     for place, column in enumerate(columns):
         # (I + g g')^-1/2 applied to all that follows: the cell's extent, one axis after another.
         square = column.square().sum(-1)
@@ -205,9 +227,9 @@ def _at_peak(
             for other in (white, light, *columns[place + 1 :])
         )
         columns[place + 1 :] = rest
-    information = light.square().sum(-1).clamp(min=1 / WIDEST**2)
-    left = white.square().sum(-1) - (light * white).sum(-1).square() / information
-    total = -0.5 * (volume + left + information.log() - math.log(2 * math.pi))
+    left = light.square().sum(-1).clamp(min=1e-20)
+    square = white.square().sum(-1) - (light * white).sum(-1).square() / left + along.square() * norm
+    total = -0.5 * (volume + square + (left / norm).log())
     return total + _below_limits(photometry, residual, sigma), lengths
 
 
