@@ -26,7 +26,7 @@ INSIDE = 4
 """Points along each axis of a coarse cell that its slopes and bend are found from."""
 LONGEST = 1.0
 """Length [standard deviations] above which a cell is halved."""
-NEGLIGIBLE, MINOR = -14.0, -8.0
+NEGLIGIBLE, MINOR = -14.0, -11.0
 """Ln of the share, relative to the largest, below which a cell is dropped, or not halved."""
 MAX_LEVELS = 14
 MAX_CELLS = 4096

@@ -199,7 +199,8 @@ def _integrate(
         return MassFit(mass, width, height + whole, plateau, width.new_zeros(len(width), 0))
     height, lengths = _cell_average(photometry, log_model, slopes)
     steps = torch.stack([(found.score * slope).sum(-1).abs() for slope in slopes.along], -1)
-    return MassFit(mass, width, height + whole, plateau, torch.maximum(lengths, steps / STEEPEST))
+    lengths = torch.maximum(lengths, steps / STEEPEST)
+    return MassFit(mass, width, height + whole, plateau, lengths)
 
 
 def _cell_average(photometry: Photometry, log_model: Tensor, slopes: Slopes) -> tuple[Tensor, Tensor]:
