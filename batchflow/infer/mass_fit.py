@@ -154,6 +154,8 @@ class _Derivatives(NamedTuple):
     """Expected information on ln mass, (n,)."""
     observed: Tensor
     """Less the second derivative in ln mass, (n,): what counts where the model fits badly."""
+    pull: Tensor
+    """Part of the score that is the residuals', not the variances'; (n,)."""
 
 
 def _derivatives(photometry: Photometry, log_model: Tensor, loose: Tensor | float) -> _Derivatives:
@@ -178,7 +180,8 @@ def _derivatives(photometry: Photometry, log_model: Tensor, loose: Tensor | floa
         expected, observed = (torch.where(limit, one, part) for part in (expected, observed))
         used = photometry.seen.measured
     score, expected, observed = (torch.where(used, part, 0.0) for part in (score, expected, observed))
-    return _Derivatives(score, expected.sum(-1).clamp(min=1 / WIDEST**2), observed.sum(-1))
+    pull = torch.where(photometry.detected, cross, 0.0).sum(-1)
+    return _Derivatives(score, expected.sum(-1).clamp(min=1 / WIDEST**2), observed.sum(-1), pull)
 
 
 def _integrate(
@@ -186,7 +189,9 @@ def _integrate(
 ) -> MassFit:
     log_model = log_flux + mass[:, None]
     found = _derivatives(photometry, log_model, _looseness(slopes, log_flux))
-    information = torch.maximum(found.observed, found.expected / 4)
+    # Over a cell, residuals are the cell's: only a point's tell how sharp the peak is.
+    sharp = torch.maximum(found.observed, found.expected / 4)
+    information = sharp if slopes is None else found.expected
     # Beyond an edge of the range, the likelihood falls off from the edge as its slope there says.
     width = 1 / (information.sqrt() + found.score.sum(-1).abs())
     away = ((edge - mass) / (LOGISTIC * width) for edge in limits)
@@ -197,13 +202,15 @@ def _integrate(
     if slopes is None:
         height = log_likelihood(photometry, log_model[:, None])[:, 0]
         return MassFit(mass, width, height + whole, plateau, width.new_zeros(len(width), 0))
-    height, lengths = _cell_average(photometry, log_model, slopes)
+    height, lengths = _cell_average(photometry, log_model, slopes, found.pull)
     steps = torch.stack([(found.score * slope).sum(-1).abs() for slope in slopes.along], -1)
     lengths = torch.maximum(lengths, steps / STEEPEST)
     return MassFit(mass, width, height + whole, plateau, lengths)
 
 
-def _cell_average(photometry: Photometry, log_model: Tensor, slopes: Slopes) -> tuple[Tensor, Tensor]:
+def _cell_average(
+    photometry: Photometry, log_model: Tensor, slopes: Slopes, pull: Tensor
+) -> tuple[Tensor, Tensor]:
     """Log likelihood averaged over a cell, to first order, the mass following; and the cell's lengths."""
     model, seen = log_model.exp(), photometry.detected
     variance = photometry.terms.variance(model) + slopes.bend * model * model
@@ -214,9 +221,8 @@ def _cell_average(photometry: Photometry, log_model: Tensor, slopes: Slopes) -> 
     columns = [slope * light for slope in slopes.along]
     lengths = _lengths(columns, light)
     norm = light.square().sum(-1).clamp(min=1e-20)
-    # At the best mass, the slope of the variance balances what is left of the residual along the mass.
-    along = (light * white).sum(-1) / norm
-    white = white - along[:, None] * light
+    # The mass follows within the cell; but at its best, variances that grow with it balance some pull.
+    white = white - ((light * white).sum(-1) / norm)[:, None] * light
     columns = [column / math.sqrt(12) for column in columns]
     for place, column in enumerate(columns):
         # (I + g g')^-1/2 applied to all that follows: the cell's extent, one axis after another.
@@ -229,7 +235,7 @@ def _cell_average(photometry: Photometry, log_model: Tensor, slopes: Slopes) -> 
         )
         columns[place + 1 :] = rest
     left = light.square().sum(-1).clamp(min=1e-20)
-    square = white.square().sum(-1) - (light * white).sum(-1).square() / left + along.square() * norm
+    square = white.square().sum(-1) - (light * white).sum(-1).square() / left + pull.square() / norm
     total = -0.5 * (volume + square + (left / norm).log())
     return total + _below_limits(photometry, residual, sigma), lengths
 
