@@ -9,7 +9,7 @@ setup: $(VENV)/.ready
 
 $(VENV)/.ready: pyproject.toml deploy/constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint deploy/constraints.txt --editable '.[test,hpc]'
+	$(BIN)/python -m pip install --quiet --constraint deploy/constraints.txt --editable '.[test,hpc,browser]'
 	touch $@
 
 demo: setup
@@ -25,6 +25,16 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The distance from the exact posterior after MINUTES of training: runs/reference/figures.json.
+MINUTES ?= 8
+reference: setup
+	$(BIN)/python tests/benchmarks/bench_reference.py $(MINUTES)
+
+# The training loop against its bare step; and, where they are installed, sbi and zuko beside batchflow.
+bench: setup
+	$(BIN)/python tests/benchmarks/bench_train_step.py
+	$(BIN)/python tests/benchmarks/bench_peers.py
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -5,17 +5,21 @@ from __future__ import annotations
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from batchflow.errors import UserError
+
+if TYPE_CHECKING:
+    from batchflow.config import Job
 
 app = typer.Typer(
     help="Star-cluster catalogues into certified posteriors of age, mass and reddening.",
@@ -33,6 +37,13 @@ class ModeName(StrEnum):
     resume = "resume"
     restart = "restart"
     refuse = "refuse"
+
+
+class Split(StrEnum):
+    """How many drivers a submitted job has."""
+
+    one = "one"
+    separate = "separate"
 
 
 JobFile = Annotated[Path, typer.Argument(metavar="JOB", help="The job file (TOML).")]
@@ -100,6 +111,7 @@ def _run_stages(
     from batchflow.pipeline import run_stages
 
     _log_to_terminal(verbose)
+    signal.signal(signal.SIGTERM, _terminated)
     job = load_job(path, overrides)
     if found := problems(job):
         raise UserError("\n  ".join([f"{path}:", *found]))
@@ -113,19 +125,108 @@ def _run_stages(
         raise typer.Exit(UNITS_FAILED)
 
 
+def _terminated(number: int, _: Any) -> NoReturn:
+    """Leave by the usual way when a batch system ends us, so that the workers' jobs end too."""
+    raise SystemExit(128 + number)
+
+
 @app.command()
-def check(job: JobFile, overrides: SetOption = None, as_json: JsonOption = False) -> None:
+def check(
+    job: JobFile,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+    cluster: Annotated[
+        bool, typer.Option("--cluster", help="Start a worker of each pool and look at it.")
+    ] = False,
+) -> None:
     """Say everything that can be known to be wrong with a job before anything runs."""
     from batchflow.check import examine
     from batchflow.config import load_job
 
-    found = examine(load_job(job, overrides or []))
+    given = load_job(job, overrides or [])
+    found = examine(given)
     if as_json:
         _print_json({"problems": found.problems, "job": found.description})
     elif not found.problems:
         _print_pairs(f"{job} is in order", found.description)
     if found.problems:
         raise UserError("\n  ".join([f"{job}:", *found.problems]))
+    if cluster:
+        _check_cluster(given, as_json)
+
+
+def _check_cluster(job: Job, as_json: bool) -> None:
+    from batchflow.preflight import preflight
+
+    findings = preflight(job)
+    if as_json:
+        _print_json([vars(item) for item in findings])
+    else:
+        table = Table("where", "what", "", "found")
+        for item in findings:
+            table.add_row(item.where, item.what, item.state, item.text)
+        _results().print(table)
+    if wrong := [f"{item.where}: {item.what}: {item.text}" for item in findings if item.state == "wrong"]:
+        raise UserError("\n  ".join(["the cluster cannot do this job:", *wrong]))
+
+
+@app.command()
+def submit(
+    job: JobFile,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the scripts, submit nothing.")] = False,
+    after: Annotated[str | None, typer.Option(metavar="JOBID", help="Begin when this job has ended.")] = None,
+    stages: Annotated[
+        Split, typer.Option(help="One driver for all stages, or a job for each kind.")
+    ] = Split.one,
+    single_allocation: Annotated[
+        bool, typer.Option("--single-allocation", help="Driver and workers in one Slurm job, by srun.")
+    ] = False,
+    mode: ModeOption = ModeName.resume,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Hand a job to the batch system; the driver itself becomes a batch job."""
+    from batchflow.check import problems
+    from batchflow.config import load_job
+    from batchflow.submit import run as submission
+
+    found = load_job(job, overrides or [])
+    if wrong := problems(found):
+        raise UserError("\n  ".join([f"{job}:", *wrong]))
+    how = submission.Submission(stages.value, single_allocation, after, mode.value)
+    if dry_run:
+        texts = submission.scripts(found, how)
+        print("\n".join(f"### {title}\n{text}" for title, text in texts.items()))
+        return
+    made = submission.submit(found, how)
+    if as_json:
+        _print_json([vars(item) for item in made])
+    else:
+        print(submission.how_to_follow(found, made))
+
+
+@app.command()
+def jobs(run: RunPath, as_json: JsonOption = False) -> None:
+    """List the batch jobs of a run and how they stand."""
+    from batchflow.submit.run import jobs_of
+
+    rows = jobs_of(run)
+    if as_json:
+        _print_json(rows)
+        return
+    table = Table("id", "kind", "name", "state")
+    for row in rows:
+        table.add_row(*map(str, row.values()))
+    _results().print(table)
+
+
+@app.command()
+def cancel(run: RunPath) -> None:
+    """End the batch jobs of a run; what is done stays done."""
+    from batchflow.submit.run import cancel_run
+
+    ended = cancel_run(run)
+    print(f"cancelled {', '.join(ended)}" if ended else "no job of this run was waiting or running")
 
 
 @app.command()
@@ -168,6 +269,14 @@ def model_command(
         print_table(by_band(table), "Flux densities in mJy at 10 pc, a column a point")
     if plot:
         print(f"picture  {draw_model(found, points, picture)}", file=sys.stderr)
+
+
+@app.command("model-card")
+def model_card_command(run: RunPath) -> None:
+    """Describe a trained model in Markdown: bands, prior, physics, noise, training, calibration."""
+    from batchflow.flow.card import card_of
+
+    print(card_of(run), end="")
 
 
 @app.command()

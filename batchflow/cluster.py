@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -17,7 +18,8 @@ import dask
 from distributed import Client, Future, Nanny, Scheduler, SpecCluster, as_completed
 from distributed.scheduler import KilledWorker
 
-from batchflow.config import ClusterSettings
+from batchflow.cluster_settings import ClusterSettings
+from batchflow.dashboard.state import latest
 from batchflow.errors import UserError
 from batchflow.plan import Unit
 
@@ -26,10 +28,14 @@ LOG = logging.getLogger("batchflow")
 CPU, GPU = "CPU", "GPU"
 """Names of the workers' resources: plain work asks for CPU=1, training for GPU=1."""
 
+ATTEMPTS = 3
+"""At the third death of a worker under it, the last time alone, a unit is held to be the cause."""
+
 DASK_SETTINGS = {
     "distributed.worker.multiprocessing-method": "spawn",
     "distributed.worker.daemon": True,
-    "distributed.scheduler.allowed-failures": 3,
+    # `run_units` tries again itself: Dask cannot tell who killed a worker from who waited for it.
+    "distributed.scheduler.allowed-failures": 0,
     "distributed.comm.timeouts.connect": "30s",
     # OpenMP threads spin while they wait: for ever, and torch is five times slower as soon as anything else
     # runs on the machine; never, and it is twice slower on a quiet one. A short while suits both (measured).
@@ -70,13 +76,49 @@ def connect(settings: ClusterSettings, scratch: Path) -> Iterator[Client]:
     UserError
         When an existing scheduler does not answer.
     """
-    with dask.config.set(DASK_SETTINGS):
-        if settings.site == "address":
-            with _existing(settings) as client:
-                yield client
-        else:
-            with _local_cluster(settings, scratch) as cluster, Client(cluster) as client:
-                yield client
+    # Reached only when every worker has gone: those that are waited for at first are `require`d.
+    patience = {"distributed.scheduler.no-workers-timeout": f"{60 * settings.wait_minutes:.0f}s"}
+    with (
+        dask.config.set(DASK_SETTINGS | patience | _dashboard_settings(settings)),
+        _open(settings, scratch) as client,
+    ):
+        yield client
+
+
+def _open(settings: ClusterSettings, scratch: Path) -> AbstractContextManager[Client]:
+    from batchflow.batch_site import allocation_client, batch_client
+
+    if settings.site == "address":
+        return _existing(settings)
+    if settings.site == "allocation":
+        return allocation_client(settings, scratch)
+    return batch_client(settings, scratch) if settings.is_batch else _local_client(settings, scratch)
+
+
+def _dashboard_settings(settings: ClusterSettings) -> dict[str, Any]:
+    """Our page and metrics in Dask's dashboard; without a dashboard no page is served at all."""
+    if settings.dashboard_address is None:
+        return {"distributed.scheduler.http.routes": []}
+    from batchflow.dashboard import metrics, page
+
+    page.install()
+    return metrics.use_routes()
+
+
+def demand(client: Client, resource: str, units: int) -> None:
+    """Say how many units want workers with a resource, to a cluster that starts workers as they are needed.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        From `connect`.
+    resource : str
+        `CPU` or `GPU`.
+    units : int
+        Not yet done.
+    """
+    if tell := getattr(client.cluster, "demand", None):
+        tell(resource, units)
 
 
 def workers_with(client: Client, resource: str) -> list[str]:
@@ -108,14 +150,23 @@ def require(client: Client, resource: str, minutes: float) -> int:
         When none comes: a task that asks for it would wait for ever.
     """
     deadline = time.monotonic() + 60 * minutes
+    demand(client, resource, 1)
     while not (found := workers_with(client, resource)):
+        if trouble := getattr(client.cluster, "trouble", None):
+            raise UserError(f"no worker with the resource {resource}=1 can come: {trouble}")
         if time.monotonic() > deadline:
+            way_out = _way_out(client, resource)
             raise UserError(
-                f"no worker with the resource {resource}=1 came in {minutes:g} minutes; start one with "
-                f'`dask worker ADDRESS --resources "{resource}=1"` or raise cluster.wait_minutes'
+                f"no worker with the resource {resource}=1 came in {minutes:g} minutes; {way_out}"
             )
         time.sleep(0.2)
     return len(found)
+
+
+def _way_out(client: Client, resource: str) -> str:
+    if hasattr(client.cluster, "demand"):
+        return "see the queue (`batchflow jobs RUN`) and RUN/logs/workers, or raise cluster.wait_minutes"
+    return f'start one with `dask worker ADDRESS --resources "{resource}=1"` or raise cluster.wait_minutes'
 
 
 def run_units(
@@ -150,39 +201,101 @@ def run_units(
     UserError
         As soon as a unit meets one, such as a full disk: the others would meet it too.
     """
-    waiting = iter(units)
-    width = pool.in_flight * max(1, len(workers_with(client, pool.resource)))
-    wanted = {pool.resource: 1}
+    left, failures = list(units), list[Failure]()
+    counted = _Counted(client, pool.resource, on_done, len(left))
+    try:
+        # Whoever kills a worker takes with it all that was handed to that worker. So those that were there
+        # are tried again one a worker, and at last one at a time: whoever still kills is set aside.
+        for in_flight in (pool.in_flight, 1, 0):
+            left = _run_pass(client, function, left, Pool(pool.resource, in_flight), counted, failures)
+    finally:
+        demand(client, pool.resource, 0)
+    reason = f"its worker died {ATTEMPTS} times (out of memory?); set aside"
+    latest().fail(len(left))
+    return failures + [(unit.key, reason) for unit in left]
+
+
+def _run_pass(
+    client: Client,
+    function: Callable[..., Any],
+    units: Sequence[Unit],
+    pool: Pool,
+    on_done: _Counted,
+    failures: list[Failure],
+) -> list[Unit]:
+    """Run units once; those whose worker died come back."""
+    waiting, width = iter(units), _Width(client, pool)
     running: dict[Future[Any], Unit] = {}
-    failures: list[Failure] = []
+    killed: list[Unit] = []
 
     def submit(unit: Unit) -> Future[Any]:
+        wanted = {pool.resource: 1}
         future = client.submit(function, **unit.arguments, resources=wanted, pure=False, retries=1)
         running[future] = unit
         return future
 
-    completed = as_completed([submit(unit) for unit in islice(waiting, width)])
+    completed = as_completed([submit(unit) for unit in islice(waiting, width.now() if units else 0)])
     try:
         for future in completed:
             unit = running.pop(future)
-            failure = _outcome(future, unit, on_done)
-            failures += [failure] if failure else []
-            for following in islice(waiting, 1):
+            try:
+                if failure := _outcome(future, unit, on_done):
+                    failures.append(failure)
+            except KilledWorker:
+                killed.append(unit)
+            # Workers come and go, and with them the number that may be in flight.
+            for following in islice(waiting, max(0, width.now() - len(running))):
                 completed.add(submit(following))
     finally:
         client.cancel(list(running))
-    return failures
+    return killed
 
 
-def _outcome(future: Future[Any], unit: Unit, on_done: Callable[[Unit, Any], None]) -> Failure | None:
+class _Counted:
+    """Passes on what is done, and tells the cluster how much is left."""
+
+    def __init__(
+        self, client: Client, resource: str, on_done: Callable[[Unit, Any], None], units: int
+    ) -> None:
+        self._client, self._resource, self._on_done, self._left = client, resource, on_done, units
+        demand(client, resource, units)
+
+    def __call__(self, unit: Unit, result: Any) -> None:
+        self.settle()
+        self._on_done(unit, result)
+
+    def settle(self) -> None:
+        """Count one unit less."""
+        self._left -= 1
+        demand(self._client, self._resource, self._left)
+
+
+@dataclass
+class _Width:
+    """How many units may be in flight, asked of the scheduler once a second at most."""
+
+    client: Client
+    pool: Pool
+    known: int = 0
+    asked: float = -math.inf
+
+    def now(self) -> int:
+        if time.monotonic() - self.asked > 1.0:
+            workers = len(workers_with(self.client, self.pool.resource))
+            self.known = max(1, self.pool.in_flight * workers)
+            self.asked = time.monotonic()
+        return self.known
+
+
+def _outcome(future: Future[Any], unit: Unit, on_done: _Counted) -> Failure | None:
     try:
         on_done(unit, future.result())
-    except UserError:
+    except (UserError, KilledWorker):
         raise
-    except KilledWorker:
-        return (unit.key, "its worker died each time (out of memory?)")
     except Exception as error:  # any error of a unit is reported, and the other units go on
         LOG.exception("%s failed", unit.key)
+        on_done.settle()
+        latest().fail()
         return (unit.key, f"{type(error).__name__}: {error}")
     return None
 
@@ -190,27 +303,37 @@ def _outcome(future: Future[Any], unit: Unit, on_done: Callable[[Unit, Any], Non
 @contextmanager
 def _existing(settings: ClusterSettings) -> Iterator[Client]:
     try:
-        client = Client(settings.address, timeout=f"{60 * settings.wait_minutes:.0f}s")
+        patience = f"{60 * settings.wait_minutes:.0f}s"
+        client = Client(settings.address, scheduler_file=_text(settings.scheduler_file), timeout=patience)
     except (OSError, ValueError) as error:
-        raise UserError(f"cluster.address = {settings.address!r}: no scheduler answers ({error})") from None
+        where = settings.address or str(settings.scheduler_file)
+        raise UserError(f"cluster.address = {where!r}: no scheduler answers ({error})") from None
     with client:
         yield client
 
 
+def _text(path: Path | None) -> str | None:
+    return str(path) if path else None
+
+
 @contextmanager
-def _local_cluster(settings: ClusterSettings, scratch: Path) -> Iterator[SpecCluster]:
-    scheduler = {
-        "cls": Scheduler,
-        "options": {"host": "127.0.0.1", "port": 0, "dashboard_address": settings.dashboard},
+def _local_client(settings: ClusterSettings, scratch: Path) -> Iterator[Client]:
+    shown = settings.dashboard_address
+    options = {
+        "host": "127.0.0.1",
+        "port": 0,
+        "dashboard": shown is not None,
+        "dashboard_address": shown or "127.0.0.1:0",
     }
+    scheduler = {"cls": Scheduler, "options": options}
     with warnings.catch_warnings():
         # The dashboard then takes a free port, and its address is printed in any case.
         warnings.filterwarnings("ignore", message="Port .* is already in use", category=UserWarning)
         cluster = SpecCluster(
             scheduler=scheduler, workers=local_workers(settings, scratch), silence_logs=logging.CRITICAL
         )
-    with cluster:
-        yield cluster
+    with cluster, Client(cluster) as client:
+        yield client
 
 
 def local_workers(settings: ClusterSettings, scratch: Path) -> dict[str, dict[str, Any]]:
@@ -230,7 +353,7 @@ def local_workers(settings: ClusterSettings, scratch: Path) -> dict[str, dict[st
     """
     n_cpu = settings.cpu_workers or os.cpu_count() or 1
     names = [(f"cpu-{i}", CPU) for i in range(n_cpu)]
-    names += [(f"gpu-{i}", GPU) for i in range(settings.gpu_workers)]
+    names += [(f"gpu-{i}", GPU) for i in range(settings.gpu_workers or 1)]
     return {name: _worker(name, resource, settings, scratch) for name, resource in names}
 
 
@@ -270,7 +393,10 @@ def _own_peak() -> float:
 
 
 def has_cuda(client: Client) -> bool:
-    """Whether every worker with the resource GPU has a CUDA device."""
+    """Whether every worker with the resource GPU has a CUDA device; at a batch site, one is waited for."""
+    if minutes := getattr(client.cluster, "patience_minutes", None):
+        require(client, GPU, minutes)
+        demand(client, GPU, 0)
     workers = workers_with(client, GPU)
     return bool(workers) and all(client.run(_sees_cuda, workers=workers).values())
 

@@ -24,6 +24,7 @@ from pydantic import (
 
 from batchflow.catalogue_settings import CatalogueSettings
 from batchflow.cigale_settings import CigaleSettings
+from batchflow.cluster_settings import ClusterSettings
 from batchflow.errors import UserError, nearest
 from batchflow.overrides import apply_overrides
 from batchflow.physics.bands import known_bands
@@ -32,6 +33,7 @@ from batchflow.settings import Band, Range, Settings
 
 __all__ = [
     "CatalogueSettings",
+    "ClusterSettings",
     "Distribution",
     "Job",
     "ModelSettings",
@@ -128,11 +130,34 @@ class NoiseSettings(Settings):
         description="log10 range of the 1-sigma depth [mJy], the same in all bands; "
         "for a job without catalogues",
     )
+    fractional: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="fraction of the flux that reported errors hold in quadrature; for a job without "
+        "catalogues",
+    )
+    brightness: Range | None = Field(
+        None,
+        description="log10 range of the true flux over the depth, in the band where it is largest, that "
+        "training covers; for a job without catalogues",
+    )
+
+    @model_validator(mode="after")
+    def _whole(self) -> NoiseSettings:
+        for name in ("fractional", "brightness"):
+            if getattr(self, name) and self.depth is None:
+                raise ValueError(f"{name} needs depth = [low, high]; catalogues tell their own")
+        for name in ("depth", "brightness"):
+            found = getattr(self, name)
+            if found is not None and not found[0] < found[1]:
+                raise ValueError(f"{name} = {list(found)} is empty; expected [low, high] with low < high")
+        return self
 
     @model_serializer(mode="wrap")
     def _without_unused(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
         """Leave out what is not used: a job without it keeps its fingerprint."""
-        unused = {"model_error": 0.0}
+        unused = {"model_error": 0.0, "fractional": 0.0, "brightness": None}
         return {name: value for name, value in dump(self).items() if unused.get(name, ...) != value}
 
 
@@ -162,6 +187,18 @@ class TrainSettings(Settings):
     held_out: float = Field(0.02, gt=0, lt=0.5, description="share of each shard kept for validation")
     max_minutes: PositiveFloat | None = Field(None, description="stop after this time, whatever is left")
     checkpoint_seconds: PositiveFloat = Field(30.0, description="time between checkpoints")
+    patience: PositiveInt | None = Field(
+        None,
+        description="stop after this many epochs in which the held-out loss did not fall, and keep the best "
+        "weights; default: never",
+    )
+    members: int = Field(1, ge=1, le=64, description="networks trained apart, whose mixture is the proposal")
+
+    @model_serializer(mode="wrap")
+    def _without_unused(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leave out what is not used: a job without it keeps its fingerprint."""
+        unused = {"patience": None, "members": 1}
+        return {name: value for name, value in dump(self).items() if unused.get(name, ...) != value}
 
 
 class InferSettings(Settings):
@@ -191,25 +228,6 @@ class ValidateSettings(Settings):
 
     mocks: PositiveInt = Field(2000, description="held-out mocks to infer")
     draws: PositiveInt = Field(500, description="draws for each")
-
-
-class ClusterSettings(Settings):
-    """[cluster]: where the work is done."""
-
-    site: Literal["local", "address"] = Field("local", description="start workers here, or use a scheduler")
-    address: str | None = Field(None, description='scheduler of site = "address", e.g. tcp://127.0.0.1:8786')
-    cpu_workers: PositiveInt | None = Field(None, description="worker processes; default: one a core")
-    gpu_workers: PositiveInt = Field(1, description="worker processes with the resource GPU=1")
-    memory_limit: str = Field("auto", description="of each worker, e.g. 4GiB")
-    dashboard: str = Field("127.0.0.1:8787", description="address of the dashboard; any free port if taken")
-    in_flight: PositiveInt = Field(3, description="units in flight per worker")
-    wait_minutes: PositiveFloat = Field(5.0, description="how long to wait for a worker that is needed")
-
-    @model_validator(mode="after")
-    def _address(self) -> ClusterSettings:
-        if (self.site == "address") != (self.address is not None):
-            raise ValueError('site = "address" needs address = "tcp://host:port", and only then')
-        return self
 
 
 class Job(Settings):
@@ -317,7 +335,9 @@ def parse_job(values: dict[str, Any], source: str, folder: Path) -> Job:
     entries = tuple(entry.located(folder) for entry in job.catalogue)
     own = {name: (folder / path).resolve() for name, path in job.model.curves.items()}
     model = job.model.model_copy(update={"curves": own})
-    return job.model_copy(update={"catalogue": entries, "model": model, "output": Path(job.output)})
+    cluster = job.cluster.located(folder)
+    changes = {"catalogue": entries, "model": model, "cluster": cluster, "output": Path(job.output)}
+    return job.model_copy(update=changes)
 
 
 def _explain(item: dict[str, Any], values: dict[str, Any]) -> str:

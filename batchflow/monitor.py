@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Protocol
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -17,10 +22,16 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from batchflow.cluster_settings import ClusterSettings
+from batchflow.dashboard.state import RunState, latest
 from batchflow.plan import Plan, Unit
+from batchflow.sites import load_site
 
 CONSOLE = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 120)
 """Everything said to a person goes to standard error; standard output is for results."""
+
+
+EFFICIENCY_SECONDS = 0.2
 
 
 class Advance(Protocol):
@@ -31,7 +42,7 @@ class Advance(Protocol):
 
 
 @contextmanager
-def progress(stage: str, total: float) -> Iterator[Advance]:
+def progress(stage: str, total: float, present: float = 0.0) -> Iterator[Advance]:
     """Show a bar while a stage runs; only in a terminal.
 
     Parameters
@@ -40,6 +51,8 @@ def progress(stage: str, total: float) -> Iterator[Advance]:
         Its name.
     total : float
         Units, or steps.
+    present : float
+        Those of an earlier run.
 
     Yields
     ------
@@ -56,7 +69,14 @@ def progress(stage: str, total: float) -> Iterator[Advance]:
     )
     with Progress(*columns, console=CONSOLE, disable=not CONSOLE.is_terminal) as bar:
         task = bar.add_task(stage, total=total, note="")
-        yield lambda done, note="": bar.update(task, completed=done, note=note)
+        state = latest().begin(stage, total, present)
+
+        def advance(done: float, note: str = "") -> None:
+            state.done = done
+            bar.update(task, completed=done, note=note)
+
+        yield advance
+        state.ended = time.monotonic()
 
 
 @contextmanager
@@ -76,15 +96,37 @@ def count_units(stage: str, plan: Plan) -> Iterator[Callable[[Unit, Any], None]]
         To be called with each unit and its result as it ends.
     """
     done = len(plan.present)
-    with progress(stage, len(plan.wanted)) as advance:
+    state = latest()
+    if stage == "infer":
+        state.count_galaxies((unit.key for unit in plan.wanted), plan.present)
+    look = _EfficiencyReader(state)
+    with progress(stage, len(plan.wanted), done) as advance:
         advance(done)
 
         def count(unit: Unit, _: Any) -> None:
             nonlocal done
             done += 1
             advance(done, unit.key)
+            if stage == "infer":
+                state.finish_part(unit.key)
+                look(unit)
 
         yield count
+
+
+class _EfficiencyReader:
+    """Reads the efficiencies of finished parts for the page, seldom enough to cost nothing."""
+
+    def __init__(self, state: RunState) -> None:
+        self._state, self._last = state, 0.0
+
+    def __call__(self, unit: Unit) -> None:
+        if time.monotonic() - self._last < EFFICIENCY_SECONDS:
+            return
+        with contextlib.suppress(OSError, pa.ArrowException):
+            table = pq.read_table(unit.paths[0], columns=["efficiency"], partitioning=None)
+            self._state.add_efficiencies(table["efficiency"].to_numpy())
+        self._last = time.monotonic()
 
 
 def send(topic: str, message: dict[str, Any]) -> None:
@@ -119,8 +161,53 @@ def listen(client: Any, topic: str, handler: Callable[[dict[str, Any]], None]) -
     handler : callable
         Called with each message.
     """
-    client.subscribe_topic(topic, lambda event: handler(event[1]))
+    state = latest()
+
+    def hear(event: tuple[float, dict[str, Any]]) -> None:
+        state.hear(event[1])
+        handler(event[1])
+
+    client.subscribe_topic(topic, hear)
     try:
         yield
     finally:
         client.unsubscribe_topic(topic)
+
+
+def say_dashboard(cluster: ClusterSettings, link: str) -> None:
+    """Say where the dashboard is, and how to reach it from one's own desk.
+
+    Parameters
+    ----------
+    cluster : ClusterSettings
+        The job's.
+    link : str
+        The dashboard's address.
+    """
+    if cluster.dashboard_address is None:
+        CONSOLE.print("dashboard off")
+        return
+    CONSOLE.print(f"dashboard {link}", soft_wrap=True)
+    login = load_site(cluster).login if cluster.is_batch else None
+    if cluster.is_batch or cluster.site == "allocation":
+        CONSOLE.print(f"          from your own machine: {ssh_hint(link, login)}", soft_wrap=True)
+
+
+def ssh_hint(link: str, login: str | None = None) -> str:
+    """How to see a dashboard from one's own desk.
+
+    Parameters
+    ----------
+    link : str
+        The dashboard's address, such as ``http://127.0.0.1:8787/status``.
+    login : str, optional
+        Name of the login node.
+
+    Returns
+    -------
+    str
+        An ssh command that brings it to the same address here.
+    """
+    host, _, port = link.split("//", 1)[-1].split("/", 1)[0].rpartition(":")
+    through = f"-J {login or 'LOGIN_NODE'} "
+    return f"ssh -N -L {port}:{host}:{port} {through}{socket.gethostname()}"

@@ -21,8 +21,9 @@ import tomli_w
 from batchflow import stages
 from batchflow.catalogue.partition import Part
 from batchflow.config import Job
+from batchflow.dashboard.state import reset
 from batchflow.errors import UserError
-from batchflow.monitor import CONSOLE
+from batchflow.monitor import CONSOLE, say_dashboard
 from batchflow.paths import RunFolder
 from batchflow.plan import Mode
 from batchflow.shards import write_json, write_text
@@ -30,6 +31,9 @@ from batchflow.shards import write_json, write_text
 LOG = logging.getLogger("batchflow")
 CATALOGUE_STAGES = {"train", "infer", "validate"}
 """Stages that need the normalised catalogue."""
+
+PERFORMANCE = "performance.html"
+"""Dask's own report of what every worker did when; in the run's logs."""
 
 
 @dataclass
@@ -57,10 +61,14 @@ class Session:
     @cached_property
     def client(self) -> Any:
         """The Dask client; the dashboard's address is printed when it is made."""
+        from distributed import performance_report
+
         from batchflow.cluster import connect
 
         client = self.stack.enter_context(connect(self.job.cluster, self.run.root / "scratch"))
-        CONSOLE.print(f"dashboard {client.dashboard_link}")
+        say_dashboard(self.job.cluster, client.dashboard_link)
+        if self.job.cluster.dashboard_address:
+            self.stack.enter_context(performance_report(filename=str(self.run.logs / PERFORMANCE)))
         return client
 
     @cached_property
@@ -108,6 +116,7 @@ def open_session(job: Job, mode: Mode) -> Iterator[Session]:
         raise UserError(f"output = {str(job.output)!r}: cannot make {run.logs}: {error.strerror}") from error
     with _lock(run.root), _log_file(run.logs), ExitStack() as stack:
         write_text(run.job, tomli_w.dumps(stages.resolved(job)))
+        reset(job.name)
         # The last to be called: the workers must have gone before their scratch folder goes.
         stack.callback(shutil.rmtree, run.root / "scratch", ignore_errors=True)
         yield Session(job, run, mode, stack)

@@ -164,6 +164,13 @@ def summary_names(parameter: str) -> list[str]:
     return [f"{parameter}_{suffix}" for suffix in ("mean", "std", *QUANTILES, "map")]
 
 
+TRUST = (
+    *("efficiency", "log_evidence", "log_evidence_error", "member_spread"),
+    *("ppc_chi2", "ppc_pvalue", "ood_pvalue"),
+)
+"""Columns that say how far a posterior can be trusted."""
+
+
 def posterior_schema(parameters: Sequence[str]) -> pa.Schema:
     """Columns of the posterior table: one row a cluster."""
     fields = [
@@ -183,8 +190,7 @@ def posterior_schema(parameters: Sequence[str]) -> pa.Schema:
     fields.append(field("mode_weight", pa.list_(pa.float32())))
     fields += [field(f"mode_{parameter}", pa.list_(pa.float32())) for parameter in parameters]
     fields += [field(f"mode_{parameter}_std", pa.list_(pa.float32())) for parameter in parameters]
-    names = ("efficiency", "log_evidence", "log_evidence_error", "ppc_chi2", "ppc_pvalue", "ood_pvalue")
-    fields += [field(name, pa.float32()) for name in names]
+    fields += [field(name, pa.float32()) for name in TRUST]
     fields.append(field("flags", pa.int32()))
     fields += [field(f"published_{name}", pa.float64()) for name in PUBLISHED]
     return pa.schema(fields)

@@ -50,8 +50,9 @@ def full_disk(index):
     raise UserError(f"disk full at {index}")
 
 
-def die_at_two(index):
+def die_at_two(index, folder):
     if index == 2:
+        Path(folder, f"death-{time.time_ns()}").touch()
         os.kill(os.getpid(), signal.SIGKILL)
     return index
 
@@ -101,11 +102,13 @@ def test_a_users_error_ends_the_stage(client):
         collect(client, full_disk)
 
 
-def test_a_unit_that_kills_its_workers_is_set_aside(client):
-    results, failures = collect(client, die_at_two, Pool(CPU, 1))
+def test_a_unit_that_kills_three_workers_is_set_aside(client, tmp_path):
+    results, failures = collect(client, die_at_two, Pool(CPU, 1), folder=str(tmp_path))
+    assert len(list(tmp_path.iterdir())) == 3
     assert sorted(results) == ["u0", "u1", "u3", "u4", "u5"]
     assert [unit for unit, _ in failures] == ["u2"]
-    assert "worker died" in failures[0][1]
+    assert "worker died 3 times" in failures[0][1]
+    client.wait_for_workers(3, timeout=60)  # the nanny brings the last one back
 
 
 def test_units_in_flight_are_bounded(client, tmp_path):

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.docs
 
 
 def commands():
-    lines = re.findall(r"^    (batchflow [a-z]+ (?:jobs|runs)/.*)$", README, re.MULTILINE)
+    lines = re.findall(r"^    (batchflow [a-z-]+ (?:jobs|runs)/.*)$", README, re.MULTILINE)
     return [line.split("  #")[0].strip() for line in lines]
 
 
@@ -27,7 +27,7 @@ def demo():
 
 
 def test_the_readme_shows_commands():
-    shown = {"check", "run", "status", "query", "model", "flags", "reweight", "population"}
+    shown = {"check", "run", "status", "query", "model", "model-card", "flags", "reweight", "population"}
     assert {command.split()[1] for command in commands()} == shown
 
 

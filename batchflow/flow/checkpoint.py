@@ -1,10 +1,15 @@
-"""The model folder: weights as safetensors, everything else as JSON; safe to load from a stranger."""
+"""The model folder: weights as safetensors, everything else as JSON; safe to load from a stranger.
+
+An ensemble's folder holds a model folder for each member, ``member-0`` and so on, and a JSON file that
+names them with the checksums of their weights.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import json
 import platform
+import re
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +22,25 @@ from pydantic import ValidationError
 from batchflow.config import FlowSettings
 from batchflow.errors import UserError
 from batchflow.flow.density import PosteriorDensity, Specification
+from batchflow.flow.description import (
+    CHECKSUM,
+    FORMAT,
+    MODEL_FILE,
+    WEIGHTS_FILE,
+    joint_checksum,
+    load_description,
+    write_description,
+)
 from batchflow.flow.network import PosteriorNetwork
 from batchflow.mocks.noise import NoiseModel
-from batchflow.shards import write_bytes, write_json
+from batchflow.shards import write_bytes
 
 __all__ = ["PosteriorNetwork", "load_model", "new_network", "save_model"]
 
-FORMAT = "batchflow model 1"
-WEIGHTS_FILE, MODEL_FILE = "weights.safetensors", "model.json"
+MEMBER = re.compile(r"member-\d+")
+"""Names of members' folders; no other is followed."""
+SHARED = ("bands", "parameters", "prior", "flow", "noise")
+"""What all members of an ensemble have in common."""
 
 
 def new_network(specification: Specification, seed: int) -> PosteriorNetwork:
@@ -66,7 +82,7 @@ def save_model(folder: Path, network: PosteriorNetwork) -> None:
     content = safetensors.torch.save(tensors)
     network.weights_sha256 = hashlib.sha256(content).hexdigest()
     write_bytes(folder / WEIGHTS_FILE, content)
-    write_json(folder / MODEL_FILE, _describe(network))
+    write_description(folder, _describe(network))
 
 
 def load_model(folder: Path, device: str | torch.device = "cpu") -> PosteriorNetwork:
@@ -90,7 +106,13 @@ def load_model(folder: Path, device: str | torch.device = "cpu") -> PosteriorNet
         When a file is absent, cut short, altered, or does not fit the other.
     """
     folder = Path(folder)
-    values = _read_description(folder / MODEL_FILE)
+    values = load_description(folder)
+    if "members" in values:
+        return _load_ensemble(folder, values, device)
+    return _load_single(folder, values, device)
+
+
+def _load_single(folder: Path, values: dict[str, Any], device: str | torch.device) -> PosteriorNetwork:
     checksum = str(values.get("weights_sha256"))
     content = _read_weights(folder / WEIGHTS_FILE, checksum)
     try:
@@ -102,17 +124,51 @@ def load_model(folder: Path, device: str | torch.device = "cpu") -> PosteriorNet
             f"{folder}: {MODEL_FILE} and {WEIGHTS_FILE} do not fit: {error}; train again"
         ) from None
     density.requires_grad_(False).to(device)
-    described = {name: value for name, value in values.items() if name not in _OWN}
-    return PosteriorNetwork(specification, density, described, checksum)
+    return PosteriorNetwork(specification, density, _foreign(values), checksum)
+
+
+def _load_ensemble(folder: Path, values: dict[str, Any], device: str | torch.device) -> PosteriorNetwork:
+    found = [_load_member(folder, values, entry, device) for entry in values["members"]]
+    checksum = joint_checksum([member.weights_sha256 for member in found])
+    if not found or checksum != values.get("weights_sha256"):
+        raise UserError(f"{folder}: {MODEL_FILE} and the members' weights do not fit; train again")
+    others = tuple(member.density for member in found[1:])
+    return PosteriorNetwork(found[0].specification, found[0].density, _foreign(values), checksum, others)
+
+
+def _load_member(
+    folder: Path, values: dict[str, Any], entry: dict[str, Any], device: str | torch.device
+) -> PosteriorNetwork:
+    name = str(entry.get("folder"))
+    if not MEMBER.fullmatch(name):
+        raise UserError(f"{folder / MODEL_FILE}: member {name!r} is no folder of an ensemble; train again")
+    own = load_description(folder / name)
+    wrong = [key for key in SHARED if own.get(key) != values.get(key)]
+    if wrong or own.get("weights_sha256") != entry.get("weights_sha256"):
+        raise UserError(
+            f"{folder / name} is not the member that {MODEL_FILE} names "
+            f"(other {', '.join(wrong) or 'weights'}); train again or copy the folder anew"
+        )
+    return _load_single(folder / name, own, device)
+
+
+def _foreign(values: dict[str, Any]) -> dict[str, Any]:
+    """What the description holds beside the network's own."""
+    return {name: value for name, value in values.items() if name not in _OWN}
 
 
 _MISFITS = (KeyError, TypeError, ValueError, RuntimeError, ValidationError, safetensors.SafetensorError)
-_OWN = ("format", "bands", "parameters", "prior", "flow", "noise", "versions", "weights_sha256")
+_OWN = (*SHARED, "format", "versions", "weights_sha256", CHECKSUM)
 
 
 def _describe(network: PosteriorNetwork) -> dict[str, Any]:
     specification = network.specification
-    versions = {"python": platform.python_version(), "torch": torch.__version__, "numpy": np.__version__}
+    versions = {
+        "batchflow": version("batchflow"),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "numpy": np.__version__,
+    }
     return network.description | {
         "format": FORMAT,
         "bands": list(specification.bands),
@@ -133,19 +189,6 @@ def _specification(values: dict[str, Any]) -> Specification:
         flow=FlowSettings.model_validate(values["flow"]),
         noise=NoiseModel.from_dict(values["noise"]),
     )
-
-
-def _read_description(path: Path) -> dict[str, Any]:
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"{path} does not exist: no trained model here; run batchflow train JOB") from None
-    except (OSError, ValueError) as error:
-        raise UserError(f"{path} cannot be read: {error}; train again") from None
-    found = values.get("format") if isinstance(values, dict) else None
-    if found != FORMAT:
-        raise UserError(f"{path}: format is {found!r}, expected {FORMAT!r}; train again with this version")
-    return dict(values)
 
 
 def _read_weights(path: Path, checksum: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +33,14 @@ class PosteriorNetwork:
     description: dict[str, Any] = field(default_factory=dict)
     """Kept in ``model.json`` beside the network itself: settings, engine, figures of the training."""
     weights_sha256: str = ""
-    """Checksum of the weights' file; empty before the network is saved."""
+    """Checksum of the weights' file, or of those of all members; empty before the network is saved."""
+    others: tuple[PosteriorDensity, ...] = ()
+    """Densities of an ensemble's other members: the posterior is the mixture of all, in equal parts."""
+
+    @property
+    def members(self) -> tuple[PosteriorDensity, ...]:
+        """Densities of the ensemble; one where there is no ensemble."""
+        return (self.density, *self.others)
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -98,7 +106,9 @@ class PosteriorNetwork:
             Natural logarithm of the density per unit of each parameter.
         """
         with torch.no_grad():
-            return self.density.log_prob(theta, self.condition(seen, survey))
+            features = make_features(self.noise, seen, survey)
+            found = [member.log_prob(theta, member.condition(features)) for member in self.members]
+        return torch.stack(found).logsumexp(0) - math.log(len(found))
 
     def sample(self, seen: Observations, survey: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
         """Draw from the posterior.
@@ -120,10 +130,38 @@ class PosteriorNetwork:
         """
         size = max(1, DRAWS_AT_ONCE // max(1, base.shape[1]))
         with torch.no_grad():
-            condition = self.condition(seen, survey)
+            features = make_features(self.noise, seen, survey)
+            conditions = [member.condition(features) for member in self.members]
             chunks = [
-                self.density.draw(Condition(*(column[start : start + size] for column in condition)), part)
+                self._draw([_rows(condition, slice(start, start + size)) for condition in conditions], part)
                 for start, part in zip(range(0, base.shape[0], size), base.split(size), strict=True)
             ]
         theta, log_prob = zip(*chunks, strict=True)
         return torch.cat(theta), torch.cat(log_prob)
+
+    def _draw(self, conditions: list[Condition], base: Tensor) -> tuple[Tensor, Tensor]:
+        """Draws of each member in turn, with their density under the mixture as it was drawn from.
+
+        Draw j comes from member j modulo their number, so that any run of draws holds all alike; the
+        density is that of Veach & Guibas's (1995) balance heuristic, exact for any number of draws.
+        """
+        members, n_draws = self.members, base.shape[1]
+        if len(members) == 1:
+            return members[0].draw(conditions[0], base)
+        # With fewer draws than members, the last members give none.
+        parts = [slice(place, None, len(members)) for place in range(min(len(members), n_draws))]
+        own = list(zip(members, conditions, parts, strict=False))
+        drawn = [member.draw(condition, base[:, part]) for member, condition, part in own]
+        theta = torch.empty_like(base)
+        for part, (values, _) in zip(parts, drawn, strict=True):
+            theta[:, part] = values
+        densities = []
+        for (member, condition, part), (_, log_prob) in zip(own, drawn, strict=True):
+            every = member.log_prob(theta, condition)
+            every[:, part] = log_prob  # exact: no way back through the flow
+            densities.append(every + math.log(log_prob.shape[1] / n_draws))
+        return theta, torch.stack(densities).logsumexp(0)
+
+
+def _rows(condition: Condition, index: slice) -> Condition:
+    return Condition(*(column[index] for column in condition))

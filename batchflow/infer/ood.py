@@ -13,7 +13,7 @@ from batchflow.infer.clusters import Clusters
 from batchflow.infer.draw import observations
 from batchflow.infer.reference import Reference, colour_pvalues
 from batchflow.mocks.noise import NoiseModel
-from batchflow.train.simulate import BROADENING
+from batchflow.train.simulate import BROADENING, OUTLIERS
 
 OOD_PVALUE = 0.001
 """`ood_pvalue` below which a cluster is flagged: one mock in a thousand is."""
@@ -72,7 +72,8 @@ def error_pvalues(seen: Observations, survey: NDArray[np.int64], noise: NoiseMod
     -------
     ndarray, shape (n_clusters,)
         Upper tail of chi square of the log factors xi on the surveys' depths, which are jointly normal
-        in training; NaN where the survey is unknown.
+        in training but for a share of outliers, that lie anywhere within the survey's reach; NaN where
+        the survey is unknown.
     """
     flux, error = (np.asarray(column.cpu().numpy(), dtype=np.float64) for column in seen[:2])
     measured, limit = (column.cpu().numpy() for column in seen[2:])
@@ -81,8 +82,17 @@ def error_pvalues(seen: Observations, survey: NDArray[np.int64], noise: NoiseMod
     shift, spread = _log_factor(flux, error, noise, survey)
     chi2 = _mahalanobis(np.where(used, shift, 0.0), np.where(used, spread, 1.0), used, noise, survey)
     bands = used.sum(axis=1)
-    found = gammaincc(np.maximum(bands, 1) / 2, chi2 / 2)
-    return np.where(bands > 0, found, np.nan)
+    core = gammaincc(np.maximum(bands, 1) / 2, chi2 / 2)
+    share, beyond = _outliers(np.where(used, np.abs(shift), 0.0), noise.reach[survey], bands)
+    return np.where(bands > 0, (1 - share) * core + share * beyond, np.nan)
+
+
+def _outliers(shift: Floats, reach: Floats, bands: NDArray[np.int64]) -> tuple[Floats, Floats]:
+    """Share of outliers among the mocks of so many bands, and of them, those that lie further out."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        inner = np.where(reach > 0, shift / reach, 0.0).max(axis=1)
+    share = np.where((reach > 0).any(axis=1), 1 - (1 - OUTLIERS) ** (bands + 1), 0.0)
+    return share, np.clip(1 - inner, 0.0, 1.0)
 
 
 def _log_factor(
@@ -105,12 +115,10 @@ def _log_factor(
 def _mahalanobis(
     shift: Floats, rounding: Floats, used: NDArray[np.bool_], noise: NoiseModel, survey: NDArray[np.int64]
 ) -> Floats:
-    """Shift' C^-1 shift with C = c s s' + diag((1 - c) s^2 + rounding^2), by Sherman and Morrison."""
+    """Shift' C^-1 shift, where C is the covariance of log10 xi in training, with rounding."""
     broad = BROADENING if noise.scatter_shape == "normal" else 1.0
     spread = np.where(used, broad * noise.scatter[survey], 0.0)
-    shared = noise.correlation[survey][:, None]
-    own = (1 - shared) * spread**2 + rounding**2
-    common = np.sqrt(shared) * spread
-    inner = (common * shift / own).sum(axis=1)
-    found: Floats = (shift**2 / own).sum(axis=1) - inner**2 / (1 + (common**2 / own).sum(axis=1))
+    covariance = noise.correlation[survey] * spread[:, :, None] * spread[:, None, :]
+    covariance += rounding[:, :, None] ** 2 * np.eye(shift.shape[1])
+    found: Floats = (shift * np.linalg.solve(covariance, shift[..., None])[..., 0]).sum(axis=1)
     return found

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from batchflow.catalogue.files import checksum
 from batchflow.errors import UserError
 from batchflow.flow.checkpoint import PosteriorNetwork, load_model
 from batchflow.infer.clusters import Clusters, from_arrays
+from batchflow.infer.disagreement import member_spread
 from batchflow.infer.draw import Draws, Options, Proposal, Rescue, draw_posteriors
 from batchflow.infer.marginal import ExactModel
 from batchflow.infer.nuisance import Nuisances
@@ -24,6 +25,7 @@ from batchflow.infer.ood import OOD_PVALUE, ood_pvalues
 from batchflow.infer.reference import REFERENCE_FILE, Reference, load_reference
 from batchflow.infer.support import outside_training
 from batchflow.infer.table import posterior_flags, posterior_table, summary_columns
+from batchflow.mocks.noise import DEFAULT_SURVEY
 from batchflow.physics.table import FluxTable
 from batchflow.prior_settings import PriorSettings
 from batchflow.schema import Flag
@@ -117,6 +119,8 @@ class Model:
         if draws < 1:
             raise UserError(f"draws = {draws}; expected 1 or more")
         clusters = from_arrays(fluxes, errors, distance_mpc, len(self.bands), distance_error_mpc)
+        if self.network.noise.explicit:
+            clusters = replace(clusters, surveys=[DEFAULT_SURVEY] * len(clusters.keys))
         found = draw_posteriors(self.proposal, clusters, Options(draws, certify, seed, rescue))
         table = self.summarise(_catalogue(clusters), clusters, found)
         return Posterior(found.values, found.log_weights, table)
@@ -143,6 +147,10 @@ class Model:
             Columns of `schema.posterior_schema`.
         """
         columns = summary_columns(draws, self.network.boxes, self.table)
+        # Null, not NaN, where there is no ensemble: tables of equal runs then compare as equal.
+        columns["member_spread"] = pa.array(
+            member_spread(draws, len(self.network.members)), pa.float32(), from_pandas=True
+        )
         columns["n_bands"] = clusters.measured.sum(axis=1)
         strange = Flag.OUTSIDE_TRAINING * outside_training(clusters, self.network.noise)
         bits = clusters.flags | posterior_flags(draws, self.network.boxes, least) | strange.astype(np.int32)

@@ -118,10 +118,16 @@ def distances(references: Tensor, features: Features) -> Tensor:
     # The nearest reference is the one whose fitted brightness explains most.
     explained = [
         (part @ transposed).clamp_(min=0).square_().div_(own @ squares).amax(1)
-        for part, own in zip(seen.split(ROWS_AT_ONCE), weight.split(ROWS_AT_ONCE), strict=True)
+        for part, own in zip(*(_blocks(column) for column in (seen, weight)), strict=True)
     ]
-    found = total - torch.cat(explained)
+    found = total - torch.cat(explained)[: len(total)]
     return torch.where(found < NEGLIGIBLE, 0.0, found)
+
+
+def _blocks(columns: Tensor) -> tuple[Tensor, ...]:
+    """Equal blocks of rows, the last filled up: a row's products then do not depend on its neighbours."""
+    missing = -len(columns) % ROWS_AT_ONCE
+    return torch.nn.functional.pad(columns, (0, 0, 0, missing), value=1.0).split(ROWS_AT_ONCE)
 
 
 def signal_of(features: Features) -> Tensor:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from batchflow.errors import UserError
 from batchflow.mocks.coverage import NoiseFigures, brightness_bounds, needed_factor, noise_figures
 from batchflow.mocks.error_fit import FEWEST, REACH, BandNoise, expect, fit_band, telling
-from batchflow.mocks.noise import NoiseModel
+from batchflow.mocks.noise import DEFAULT_SURVEY, NoiseModel
 from batchflow.mocks.survey_sample import (
     Photometry,
     SurveySample,
@@ -25,6 +25,7 @@ from batchflow.mocks.survey_sample import (
     sample_surveys,
 )
 from batchflow.mocks.unreported import Unreported
+from batchflow.settings import Range
 
 __all__ = ["NoiseFigures", "estimate_noise", "explicit_noise", "noise_figures"]
 
@@ -140,7 +141,11 @@ def _plausible_brightness(model: NoiseModel, name: str, sample: Photometry) -> f
 
 
 def explicit_noise(
-    bands: Sequence[str], depth_range: tuple[float, float], systematic: float | Unreported
+    bands: Sequence[str],
+    depth_range: Range,
+    systematic: float | Unreported,
+    fractional: float = 0.0,
+    brightness: Range | None = None,
 ) -> NoiseModel:
     """Noise model of a job without a catalogue: one survey, "default", of any depth in a range.
 
@@ -151,26 +156,30 @@ def explicit_noise(
     depth_range : tuple of float
         log10 of the least and the largest 1-sigma depth [mJy].
     systematic : float or Unreported
-        Fractional error added in quadrature.
+        Fractional error added in quadrature, which reported errors do not hold.
+    fractional : float
+        Fractional error that reported errors do hold.
+    brightness : tuple of float, optional
+        Range of log10 max(f / s) to train on.
 
     Returns
     -------
     NoiseModel
-        Background noise alone; log10 xi is uniform, so that the depth covers the range.
+        Background and fractional errors; log10 xi is uniform, so that the depth covers the range.
     """
     low, high = depth_range
     one_survey = np.ones((1, len(bands)))
     depth = 10 ** (0.5 * (low + high)) * one_survey
     return NoiseModel(
         bands=tuple(bands),
-        surveys=("default",),
+        surveys=(DEFAULT_SURVEY,),
         depth=depth,
         photon=1e-9 * depth,
-        fractional=1e-6 * one_survey,
+        fractional=max(fractional, 1e-6) * one_survey,
         scatter=(high - low) / np.sqrt(12) * one_survey,
         correlation=np.ones(1),
-        brightness=np.array([DEFAULT_BRIGHTNESS]),
-        systematic=_table(systematic, ("default",), bands),
+        brightness=np.array([brightness or DEFAULT_BRIGHTNESS]),
+        systematic=_table(systematic, (DEFAULT_SURVEY,), bands),
         limit_fraction=np.zeros(1),
         scatter_shape="uniform",
     )

@@ -31,6 +31,8 @@ from numpy.typing import NDArray
 
 Array = Any
 """A NumPy array, or a torch tensor where the arithmetic runs on a device."""
+DEFAULT_SURVEY = "default"
+"""The survey of a model whose job gave the noise itself, without a catalogue."""
 SMALLEST_SHARE = 1e-4
 """Least share of a reported variance that is taken to be random, not fractional."""
 SMALLEST_PIVOT = 1e-9
@@ -125,6 +127,11 @@ class NoiseModel:
     def measured(self) -> NDArray[np.bool_]:
         """Which bands each survey has, shape (n_surveys, n_bands)."""
         return np.isfinite(self.depth)
+
+    @property
+    def explicit(self) -> bool:
+        """Whether the job gave the noise itself: any photometry then belongs to its one survey."""
+        return self.surveys == (DEFAULT_SURVEY,) and self.scatter_shape == "uniform"
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form; NaN (a band the survey lacks) becomes None."""

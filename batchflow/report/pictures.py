@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from batchflow.shards import write_bytes
@@ -138,6 +139,8 @@ def _training(axes: Axes, history: pa.Table | None) -> None:
     if history is None or not history.num_rows:
         _empty(axes, "no training history", "training")
         return
+    if "member" in history.column_names:  # of an ensemble, the first member stands for all
+        history = history.filter(pc.equal(history["member"], 0))
     for name, style in (("train_loss", "-"), ("held_out_loss", "o-")):
         axes.plot(numbers(history, "step"), numbers(history, name), style, ms=3, label=name.replace("_", " "))
     axes.set(xlabel="step", ylabel="loss [nats]", title="training")

@@ -6,8 +6,9 @@ Nothing in the loop waits for the device: losses are summed there and looked at 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -20,14 +21,18 @@ from batchflow.flow.density import Specification, with_mass
 from batchflow.flow.features import Features, make_features
 from batchflow.keys import key
 from batchflow.train import resume
-from batchflow.train.data import Batches, Mocks, ShardSet
+from batchflow.train.data import Batches, Mocks, ShardSet, joined
 from batchflow.train.history import Record, read_history, write_history
 from batchflow.train.optimise import Optimisation
+from batchflow.train.patience import Patience
 from batchflow.train.prepare import prepare
 from batchflow.train.simulate import simulate
+from batchflow.train.threads import threads
 
 HELD_OUT_ROWS = 16_384
 """Held-out mocks that each record looks at; always the same ones, with the same noise."""
+BATCHES_AT_ONCE = 8
+"""Batches whose photometry is simulated together: its many small operations then cost half."""
 ROWS_AT_ONCE = 4096
 """Held-out mocks evaluated together."""
 RECORD_STEPS = 250
@@ -109,13 +114,16 @@ class _Fit:
     """A training under way."""
 
     def __init__(self, training: Training, folder: Path, device: torch.device) -> None:
+        self.begun = time.monotonic()
         self.training, self.folder, self.device = training, folder, device
         settings, seed = training.settings, training.seed
         self.settings = training.description.get("settings", {})
         saved = resume.read_checkpoint(folder / CHECKPOINT_FOLDER, training.fingerprint, self.settings)
         self.network = new_network(training.specification, key(seed, "train", "weights"))
         if saved is None:
-            prepare(self.network, training.shards, seed, training.emulator_steps)
+            # Its steps are too small to share: on a busy machine, threads would wait for each other.
+            with threads(1):
+                prepare(self.network, training.shards, seed, training.emulator_steps)
         self.network.density.emulator.requires_grad_(False)
         self.network.density.to(device)
         self.noise = self.network.noise_on(device)
@@ -123,10 +131,12 @@ class _Fit:
         self.batches = Batches(training.shards, settings.batch, seed, device)
         self.epoch_steps = [self.batches.steps(epoch) for epoch in range(settings.epochs)]
         self.held_out = self._simulated(training.shards.read_held_out(HELD_OUT_ROWS).to(device), "held out")
+        self.held_out_loss = float("nan")
         self.step = 0
         self.recorded = (0, 0.0)
         self.records: list[Record] = []
-        self.begun = self.saved = time.monotonic()
+        self.patience = Patience(settings.patience)
+        self.saved = time.monotonic()
         if saved is not None:
             self._restore(saved)
 
@@ -135,17 +145,19 @@ class _Fit:
         done = self._fraction()
         while done < 1:
             epoch, start = self._place(self.step)
-            for batch, mocks in enumerate(self.batches.epoch(epoch, start), start=start):
-                self.optimisation.step(*self._simulated(mocks, self.step), done)
+            for batch, example in enumerate(self._examples(epoch, start), start=start):
+                self.optimisation.step(*example, done)
                 self.step += 1
                 done = self._fraction()
                 self._note(epoch, batch, done)
+                done = 1.0 if self.patience.exhausted else done
                 newest = self.records[-1] if self.records else None
                 progress(TrainingProgress(self.step, sum(self.epoch_steps), done, newest))
                 if done >= 1:
                     break
         if not self.records:  # resumed at the very end, and the history is gone
             self._record(self._place(self.step - 1))
+        self.held_out_loss = self.patience.settle(self.records[-1].held_out_loss, self.network.density)
 
     def figures(self) -> dict[str, float]:
         """What came out, as numbers."""
@@ -158,11 +170,22 @@ class _Fit:
             "seconds": last.seconds,
             "rows_per_second": rows / max(last.seconds, 1e-9),
             "train_loss": last.train_loss,
-            "held_out_loss": last.held_out_loss,
+            "held_out_loss": self.held_out_loss,
             "weights": weights,
         }
 
-    def _simulated(self, mocks: Mocks, unit: int | str) -> tuple[torch.Tensor, Features]:
+    def _examples(self, epoch: int, start: int) -> Iterator[tuple[torch.Tensor, Features]]:
+        """Parameters and features of each batch from `start` on, however training came there."""
+        first = start - start % BATCHES_AT_ONCE
+        batches = self.batches.epoch(epoch, first)
+        while block := list(islice(batches, BATCHES_AT_ONCE)):
+            theta, features = self._simulated(joined(block), f"{epoch}/{first}")
+            for place in range(max(0, start - first), len(block)):
+                rows = slice(place * self.batches.batch, (place + 1) * self.batches.batch)
+                yield theta[rows], features.rows(rows)
+            first += len(block)
+
+    def _simulated(self, mocks: Mocks, unit: str) -> tuple[torch.Tensor, Features]:
         """Parameters and features of mocks, observed with the random numbers of a unit."""
         chance = torch.Generator(self.device).manual_seed(key(self.training.seed, "train", unit))
         simulation = simulate(mocks.fluxes, self.noise, chance)
@@ -181,6 +204,8 @@ class _Fit:
         return time.monotonic() - self.begun
 
     def _fraction(self) -> float:
+        if self.patience.exhausted:
+            return 1.0
         limit = self.training.settings.max_minutes
         timed = self._seconds() / (60 * limit) if limit else 0.0
         return min(1.0, max(self.step / sum(self.epoch_steps), timed))
@@ -193,6 +218,8 @@ class _Fit:
         if ended or done >= 1 or (batch + 1) % RECORD_STEPS == 0:
             self.optimisation.check(epoch, batch)
             self._record((epoch, batch))
+        if ended:
+            self.patience.look(self.records[-1].held_out_loss, self.network.density)
         if time.monotonic() - self.saved >= self.training.settings.checkpoint_seconds:
             self.optimisation.check(epoch, batch)
             self._save()
@@ -229,7 +256,8 @@ class _Fit:
             "fingerprint": self.training.fingerprint,
             "settings": self.settings,
         }
-        tensors = resume.pack(self.network.density, self.optimisation.optimiser) | losses
+        best, state["patience"] = self.patience.pack()
+        tensors = resume.pack(self.network.density, self.optimisation.optimiser) | losses | best
         resume.write_checkpoint(self.folder / CHECKPOINT_FOLDER, resume.Checkpoint(tensors, state))
         self.saved = time.monotonic()
 
@@ -238,6 +266,7 @@ class _Fit:
         resume.unpack(saved.tensors, self.network.density, self.optimisation.optimiser)
         self.optimisation.loss_sum.copy_(saved.tensors["loss_sum"])
         self.optimisation.steps.copy_(saved.tensors["loss_steps"])
+        self.patience.unpack(saved.tensors, saved.state["patience"])
         self.step = saved.state["step"]
         self.begun = time.monotonic() - saved.state["seconds"]
         self.recorded = tuple(saved.state["recorded"])

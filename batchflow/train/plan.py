@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from batchflow import stages
 from batchflow.config import Job
+from batchflow.flow.description import MODEL_FILE, WEIGHTS_FILE, joint_checksum
 from batchflow.paths import RunFolder
 from batchflow.plan import Plan, Unit, check_settings
 
-MODEL_FILE, WEIGHTS_FILE = "model.json", "weights.safetensors"
+WHOLE = "model"
+"""Key of the unit that an ensemble's members are put together in, and of a single model."""
 
 
 def plan_train(job: Job, run: RunFolder) -> Plan:
-    """One unit: the model.
+    """One unit: the model; for an ensemble, one a member and the whole.
 
     Parameters
     ----------
@@ -28,7 +31,7 @@ def plan_train(job: Job, run: RunFolder) -> Plan:
     Returns
     -------
     Plan
-        The model is present when its description and its weights agree.
+        A model is present when its description and its weights agree.
 
     Raises
     ------
@@ -36,12 +39,26 @@ def plan_train(job: Job, run: RunFolder) -> Plan:
         When a model is there that was trained with other settings.
     """
     settings = stages.train_settings(job)
-    unit = Unit("model", (run.model / WEIGHTS_FILE,), 0)
-    described = read_description(run.model)
-    if described is None or weights_checksum(run.model) != described.get("weights_sha256"):
-        return Plan("train", settings, (unit,), frozenset())
-    check_settings(run.model / MODEL_FILE, described.get("settings", {}), settings, "train")
-    return Plan("train", settings, (unit,), frozenset({unit.key}))
+    members = [] if job.train.members == 1 else [member_name(i) for i in range(job.train.members)]
+    units = [Unit(name, (run.model / name / WEIGHTS_FILE,), 0) for name in members]
+    present = {unit.key for unit in units if _is_trained(unit.paths[0].parent, settings)}
+    if _is_trained(run.model, settings) and len(present) == len(members):
+        present.add(WHOLE)
+    whole = Unit(WHOLE, (run.model / (MODEL_FILE if members else WEIGHTS_FILE),), 0)
+    return Plan("train", settings, (*units, whole), frozenset(present))
+
+
+def member_name(index: int) -> str:
+    """Name of a member's folder in the model folder of an ensemble."""
+    return f"member-{index}"
+
+
+def _is_trained(folder: Path, settings: Mapping[str, Any]) -> bool:
+    described = read_description(folder)
+    if described is None or weights_checksum(folder) != described.get("weights_sha256"):
+        return False
+    check_settings(folder / MODEL_FILE, described.get("settings", {}), settings, "train")
+    return True
 
 
 def read_description(folder: Path) -> dict[str, Any] | None:
@@ -54,8 +71,12 @@ def read_description(folder: Path) -> dict[str, Any] | None:
 
 
 def weights_checksum(folder: Path) -> str | None:
-    """SHA-256 of a model's weights; None when they are absent."""
+    """SHA-256 of a model's weights, of all its members'; None when they are absent."""
     try:
-        return hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
-    except OSError:
+        named = (read_description(folder) or {}).get("members")
+        if named is None:
+            return hashlib.sha256((folder / WEIGHTS_FILE).read_bytes()).hexdigest()
+        files = [folder / Path(entry["folder"]).name / WEIGHTS_FILE for entry in named]
+        return joint_checksum([hashlib.sha256(file.read_bytes()).hexdigest() for file in files])
+    except (OSError, KeyError, TypeError):
         return None

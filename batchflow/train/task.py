@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from batchflow.config import Job
 from batchflow.flow.network import Specification
 from batchflow.infer.posterior import TABLE_FILE
 from batchflow.infer.reference import make_reference, save_reference
+from batchflow.keys import key
 from batchflow.mocks.coverage import noise_figures
 from batchflow.mocks.estimate import estimate_noise, explicit_noise
 from batchflow.mocks.flux_table import open_table
@@ -26,14 +26,21 @@ from batchflow.plan import fingerprint, flatten
 from batchflow.stages import from_resolved
 from batchflow.train.data import open_shards
 from batchflow.train.fit import Training, TrainingProgress, train
+from batchflow.train.plan import member_name
+from batchflow.train.threads import cores, threads
 
 Report = Callable[[dict[str, Any]], None]
 
 
 def train_model(
-    job: dict[str, Any], folder: str, inputs: dict[str, list[str]], settings: dict[str, Any], report: Report
+    job: dict[str, Any],
+    folder: str,
+    inputs: dict[str, list[str]],
+    settings: dict[str, Any],
+    report: Report,
+    place: dict[str, int],
 ) -> dict[str, float]:
-    """Train the model of a job and write its folder.
+    """Train the model of a job, or a member of its ensemble, and write its folder.
 
     Parameters
     ----------
@@ -47,6 +54,8 @@ def train_model(
         As `stages.train_settings` gives them; kept in the model.
     report : callable
         Told how training stands, a few times a second at most.
+    place : dict
+        ``member``: which one, from 0; ``sharing``: how many trainings this machine has at once.
 
     Returns
     -------
@@ -55,22 +64,21 @@ def train_model(
     """
     found = from_resolved(job, "job")
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    # A nanny allows its worker one thread; training is alone on the machine and takes all.
-    before = torch.get_num_threads()
-    torch.set_num_threads(os.cpu_count() or 1)
-    try:
+    own = Path(folder) / member_name(place["member"]) if found.train.members > 1 else Path(folder)
+    # A nanny allows its worker one thread; trainings share the machine's cores among themselves.
+    with threads(cores() // place["sharing"]):
         open_table(found, RunFolder(Path(folder).parent)).save(Path(folder) / TABLE_FILE)
-        training = make_training(found, inputs, settings)
+        training = make_training(found, inputs, settings, place["member"])
         training.description["flux_table_sha256"] = checksum(Path(folder) / TABLE_FILE)
         tell_coverage(training, inputs["catalogue"], report)
         reference = make_reference(training.shards, training.specification.noise, found.seed)
         training.description["reference_sha256"] = checksum(save_reference(Path(folder), reference))
-        return train(training, Path(folder), device, _sparingly(report)) | {"cuda": float(device == "cuda")}
-    finally:
-        torch.set_num_threads(before)
+        return train(training, own, device, _sparingly(report)) | {"cuda": float(device == "cuda")}
 
 
-def make_training(job: Job, inputs: dict[str, list[str]], settings: dict[str, Any]) -> Training:
+def make_training(
+    job: Job, inputs: dict[str, list[str]], settings: dict[str, Any], member: int = 0
+) -> Training:
     """Everything that decides what comes out of a training.
 
     Parameters
@@ -81,6 +89,8 @@ def make_training(job: Job, inputs: dict[str, list[str]], settings: dict[str, An
         Paths of the ``shards`` and of the ``catalogue`` parts.
     settings : dict
         As `stages.train_settings` gives them.
+    member : int
+        Of an ensemble; member 0 is the network that a job without an ensemble trains.
 
     Returns
     -------
@@ -96,7 +106,8 @@ def make_training(job: Job, inputs: dict[str, list[str]], settings: dict[str, An
         "prior_settings": job.prior.model_dump(mode="json"),
         "engine": open_engine(job.model).describe(),
     }
-    return Training(specification, shards, job.train, job.seed, fingerprint(settings), description)
+    seed = key(job.seed, "member", member) if member else job.seed
+    return Training(specification, shards, job.train, seed, fingerprint(settings), description)
 
 
 def make_noise(job: Job, parts: list[str]) -> NoiseModel:
@@ -115,8 +126,9 @@ def make_noise(job: Job, parts: list[str]) -> NoiseModel:
         One survey each.
     """
     unreported = unreported_errors(job)
-    if job.noise.depth is not None:
-        return explicit_noise(job.model.bands, job.noise.depth, unreported)
+    noise = job.noise
+    if noise.depth is not None:
+        return explicit_noise(job.model.bands, noise.depth, unreported, noise.fractional, noise.brightness)
     return estimate_noise(CatalogueParts(parts, job.model.bands), job.model.bands, unreported)
 
 

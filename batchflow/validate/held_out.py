@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from batchflow.flow.checkpoint import PosteriorNetwork
 from batchflow.infer.clusters import PARSECS_10_IN_MPC, Clusters
+from batchflow.infer.disagreement import member_spread
 from batchflow.infer.draw import Options, draw_posteriors
 from batchflow.infer.posterior import cached_model
 from batchflow.keys import generator, key
@@ -67,9 +68,11 @@ def recover_held_out(output: str, shards: list[str], settings: dict[str, Any], f
     table = recovery(kept, draws.weights[~lost], {name: truth[name][~lost] for name in kept})
     efficiency = float(np.median(draws.efficiency[~lost])) if (~lost).any() else np.nan
     table = table.append_column("efficiency", pa.array([efficiency] * table.num_rows))
-    write_table(
-        Path(output), table.append_column("n_lost", pa.array([int(lost.sum())] * table.num_rows)), footer
-    )
+    table = table.append_column("n_lost", pa.array([int(lost.sum())] * table.num_rows))
+    if len(network.members) > 1:
+        spread = float(np.nanmedian(member_spread(draws, len(network.members))))
+        table = table.append_column("member_spread", pa.array([spread] * table.num_rows))
+    write_table(Path(output), table, footer)
     return len(lost)
 
 

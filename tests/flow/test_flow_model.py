@@ -28,7 +28,7 @@ def context_of(flow: ConditionalFlow, rows: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("n_parameters", [1, 2, 3, 5])
+@pytest.mark.parametrize("n_parameters", [1, 2, 3, 5, 8])
 def test_log_prob_of_draws_is_the_one_that_came_with_them(kind, n_parameters):
     flow = random_flow(kind, n_parameters)
     context = context_of(flow, 7)
@@ -55,13 +55,27 @@ def test_the_density_integrates_to_one(kind):
         assert density.mean().item() == pytest.approx(1.0, abs=5e-3)
 
 
-def test_the_jacobian_is_that_of_autograd():
-    flow = random_flow("spline", 3)
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("n_parameters", [3, 5, 8])
+def test_the_density_integrates_to_one_over_many_parameters(kind, n_parameters):
+    flow = random_flow(kind, n_parameters, couplings=n_parameters)
+    sobol = torch.quasirandom.SobolEngine(n_parameters, scramble=True, seed=3)
+    points = sobol.draw(2**15, dtype=torch.float64)
+    with torch.no_grad():
+        log_prob = flow.log_prob(points, context_of(flow, 1).expand(len(points), -1, -1))
+    assert log_prob.std() > 0.15
+    assert log_prob.exp().mean().item() == pytest.approx(1.0, abs=0.01)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("n_parameters", [3, 5, 8])
+def test_the_jacobian_is_that_of_autograd(kind, n_parameters):
+    flow = random_flow(kind, n_parameters)
     context = context_of(flow, 1)
-    base = torch.rand(1, 1, 3, generator=torch.Generator().manual_seed(8)).double()
+    base = torch.rand(1, 1, n_parameters, generator=torch.Generator().manual_seed(8)).double()
     _, log_prob = flow.transport(base, context)
     jacobian = torch.autograd.functional.jacobian(lambda z: flow.transport(z, context)[0].flatten(), base)
-    _, log_volume = torch.linalg.slogdet(jacobian.reshape(3, 3))
+    _, log_volume = torch.linalg.slogdet(jacobian.reshape(n_parameters, n_parameters))
     assert log_prob.item() == pytest.approx(-log_volume.item(), abs=1e-8)
 
 

@@ -12,7 +12,8 @@ import torch
 from toy_mocks import toy_photometry, toy_specification
 
 from batchflow.errors import UserError
-from batchflow.flow.checkpoint import MODEL_FILE, WEIGHTS_FILE, load_model, new_network, save_model
+from batchflow.flow.checkpoint import load_model, new_network, save_model
+from batchflow.flow.description import MODEL_FILE, WEIGHTS_FILE, load_description, write_description
 
 
 @pytest.fixture
@@ -99,15 +100,29 @@ def test_a_description_that_does_not_fit_the_weights_is_refused(folder, key, val
 
 
 def test_another_format_is_refused(folder):
-    _edit(folder, "format", "batchflow model 99")
+    described = json.loads((folder / MODEL_FILE).read_text())
+    (folder / MODEL_FILE).write_text(json.dumps(described | {"format": "batchflow model 99"}))
     with pytest.raises(UserError, match="model 99"):
         load_model(folder)
 
 
-def _edit(folder: Path, key: str, value: object) -> None:
+@pytest.mark.parametrize("key", ["prior", "noise", "settings", "weights_sha256"])
+def test_an_altered_description_is_refused_even_where_it_would_fit(folder, key):
     described = json.loads((folder / MODEL_FILE).read_text())
-    described[key] = value
-    (folder / MODEL_FILE).write_text(json.dumps(described))
+    changes = {
+        "prior": {"log_age": [6, 9], "log_mass": [2, 7], "ebv": [0, 1.5]},
+        "noise": described["noise"] | {"systematic": 0.0},
+        "settings": {},
+        "weights_sha256": "0",
+    }
+    (folder / MODEL_FILE).write_text(json.dumps(described | {key: changes[key]}))
+    with pytest.raises(UserError, match=r"model\.json.*it was altered"):
+        load_model(folder)
+
+
+def _edit(folder: Path, key: str, value: object) -> None:
+    """Change the description, its checksum with it."""
+    write_description(folder, load_description(folder) | {key: value})
 
 
 def test_weights_missing_a_tensor_are_refused_even_with_a_right_checksum(folder):

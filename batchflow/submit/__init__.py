@@ -1,0 +1,1 @@
+"""Whole jobs as batch jobs: scripts, submission, the jobs of a run."""

@@ -1,0 +1,56 @@
+"""The last step of a training: an ensemble's members put together, and the model's card; needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batchflow.flow.card import CARD_FILE, model_card
+from batchflow.flow.description import joint_checksum, load_description, write_description
+from batchflow.shards import write_table, write_text
+
+HISTORY_FILE = "history.parquet"
+
+
+def finish_model(folder: Path, members: Sequence[str]) -> None:
+    """Put the members of an ensemble together, where there are any, and write the model's card.
+
+    Parameters
+    ----------
+    folder : Path
+        The model folder.
+    members : sequence of str
+        Folders in it, each a trained model; none for a single model.
+
+    Raises
+    ------
+    UserError
+        When a member is not whole.
+    """
+    if members:
+        _put_together(folder, members)
+    write_text(folder / CARD_FILE, model_card(load_description(folder)))
+
+
+def _put_together(folder: Path, members: Sequence[str]) -> None:
+    described = [load_description(folder / name) for name in members]
+    histories = [pq.read_table(folder / name / HISTORY_FILE) for name in members]
+    numbered = [
+        table.append_column("member", pa.array(np.full(table.num_rows, place, np.int16)))
+        for place, table in enumerate(histories)
+    ]
+    write_table(folder / HISTORY_FILE, pa.concat_tables(numbered), {"kind": "history"})
+    checksums = [own["weights_sha256"] for own in described]
+    entries = [
+        {"folder": name, "weights_sha256": own["weights_sha256"], "training": own["training"]}
+        for name, own in zip(members, described, strict=True)
+    ]
+    whole: dict[str, Any] = {"members": entries, "weights_sha256": joint_checksum(checksums)}
+    figures = {name: fmean(own["training"][name] for own in described) for name in described[0]["training"]}
+    write_description(folder, described[0] | whole | {"training": figures})
