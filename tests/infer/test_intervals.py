@@ -152,7 +152,8 @@ def errors(engine, proposal, seen, rescue):
     """Worst of both ends over the interval's width, (n_clusters, n_parameters)."""
     found, draws = intervals(proposal, seen, rescue)
     exact = np.array([exact_intervals(engine, *each) for each in zip(*seen, strict=True)])
-    assert (draws.efficiency > 0.3).mean() > 0.99
+    assert (draws.efficiency > 0.1).all()
+    assert np.median(draws.efficiency) > 0.8
     return np.abs(found - exact).max(2) / (exact[..., 1] - exact[..., 0])
 
 
