@@ -207,7 +207,20 @@ class InferSettings(Settings):
     draws: PositiveInt = Field(500, description="posterior draws a cluster")
     rows_per_part: PositiveInt = Field(2000, description="clusters in one part file")
     certify: bool = Field(True, description="weight the draws to the exact posterior")
-    min_efficiency: float = Field(0.05, ge=0, le=1, description="flag clusters whose efficiency is below")
+    min_efficiency: float = Field(
+        0.05,
+        ge=0,
+        le=1,
+        description="rescue clusters whose efficiency is below; flag those that stay below",
+    )
+    max_draws: PositiveInt = Field(
+        4096, description="draws that a rescued cluster's summary is made from; `draws` of them are stored"
+    )
+    grid: Literal["never", "fallback", "always"] = Field(
+        "fallback",
+        description="exact grid posterior: never, where more draws do not suffice, or for every cluster; "
+        "a job with marginalised or more than four parameters has none",
+    )
 
 
 class ValidateSettings(Settings):

@@ -61,6 +61,10 @@ class Flag(IntFlag):
     """No model fits: posterior predictive p-value below 0.001."""
     OUT_OF_DISTRIBUTION = 4096
     """Colours or errors unlike those of the training mocks: `ood_pvalue` below 0.001."""
+    MORE_DRAWS = 8192
+    """The flow's draws were too few: each one kept is chosen among several, its summary made from all."""
+    GRID_POSTERIOR = 16384
+    """The draws come from the exact posterior on a grid, not from the flow."""
 
 
 GALAXY_TYPE = pa.dictionary(pa.int32(), pa.string())

@@ -44,7 +44,7 @@ def toy_draws(values: dict[str, np.ndarray], log_weights: np.ndarray | None = No
         "pvalue": np.full(shape[0], 0.5),
         "nuisances": {},
     }
-    return Draws(**{name: given[name] for name in Draws._fields})
+    return Draws(**given)
 
 
 def add_part(folder: Path, galaxy: str, draws: Draws, prior: PriorSettings = PRIOR, part: int = 0) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import cached_property
+from types import MappingProxyType
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -15,10 +18,11 @@ from batchflow.flow.checkpoint import PosteriorNetwork
 from batchflow.flow.features import Observations, noise_terms
 from batchflow.infer.clusters import Clusters
 from batchflow.infer.distance import mass_shifts
+from batchflow.infer.exact_grid import ExactGrid
 from batchflow.infer.importance import inside, uncertified, weigh
 from batchflow.infer.likelihood import Photometry
 from batchflow.infer.marginal import Chance, ExactModel, compare
-from batchflow.keys import generator
+from batchflow.infer.points import points
 from batchflow.mocks.prior import log_prior, log_prior_density
 from batchflow.prior_settings import PriorSettings
 
@@ -42,6 +46,22 @@ class Proposal:
         """Names of the parameters, in the order of the draws."""
         return self.network.parameters
 
+    @cached_property
+    def grid(self) -> ExactGrid | None:
+        """The exact posterior by cells, where it can be had."""
+        return ExactGrid.of(self.model, self.prior, self.parameters)
+
+
+class Rescue(NamedTuple):
+    """What to do for a cluster whose posterior the network does not know well."""
+
+    min_efficiency: float = 0.05
+    """Efficiency below which something is done."""
+    max_draws: int = 4096
+    """Draws that a rescued cluster's summary may be made from; as many as are kept are stored."""
+    grid: Literal["never", "fallback", "always"] = "fallback"
+    """Whether the exact grid is used: not at all, where draws do not suffice, for every cluster."""
+
 
 class Options(NamedTuple):
     """How to draw."""
@@ -52,6 +72,8 @@ class Options(NamedTuple):
     """Whether to weight them to the exact posterior."""
     seed: int
     """The job's seed."""
+    rescue: Rescue | None = None
+    """What is done where the efficiency is low; None for nothing."""
 
 
 class Draws(NamedTuple):
@@ -74,6 +96,10 @@ class Draws(NamedTuple):
     nuisances: dict[str, Floats]
     """A value of each marginalised parameter for each draw, from its posterior given the draw: what
     `chi2` and the surviving mass are at; (n_clusters, n_draws)."""
+    method: NDArray[np.int32] | None = None
+    """Flags that say how a cluster was rescued, (n_clusters,); None where none was."""
+    refined: Mapping[str, Floats] = MappingProxyType({})
+    """Summary columns known from more draws than are kept, (n_clusters,); NaN where they are not."""
 
     @property
     def weights(self) -> Floats:
@@ -99,21 +125,68 @@ def draw_posteriors(proposal: Proposal, clusters: Clusters, options: Options) ->
         Rows in the clusters' order; each depends on its own key alone, not on its neighbours.
     """
     index = np.flatnonzero(clusters.usable)
-    size = max(1, ROWS_IN_CHUNK // (options.draws * -(-proposal.model.rows_a_draw // ROWS_A_DRAW)))
-    chunks = [index[start : start + size] for start in range(0, len(index), size)]
+    # The rescue draws by the functions of this module.
+    from batchflow.infer.rescue import grid_alone, rescue
+
+    size = max(1, draws_at_once(proposal) // options.draws)
+    starts = range(0, 0 if grid_alone(proposal, options) else len(index), size)
+    chunks = [index[start : start + size] for start in starts]
     with torch.inference_mode():
-        found = [_draw_chunk(proposal, clusters.rows(chunk), options) for chunk in chunks]
-    return _assemble(found, index, len(clusters.keys), options, proposal)
+        found = [draw_flow(proposal, clusters.rows(chunk), options) for chunk in chunks]
+        draws = _assemble(found, index, len(clusters.keys), options, proposal)
+        return rescue(proposal, clusters, draws, options)
 
 
-def _draw_chunk(proposal: Proposal, clusters: Clusters, options: Options) -> Draws:
+def draws_at_once(proposal: Proposal) -> int:
+    """Draws to work on together: fewer where each occupies many rows."""
+    return ROWS_IN_CHUNK // -(-proposal.model.rows_a_draw // ROWS_A_DRAW)
+
+
+def draw_flow(proposal: Proposal, clusters: Clusters, options: Options, turn: int = 0) -> Draws:
+    """Draw usable clusters from the flow; each `turn` has random numbers of its own."""
     network = proposal.network
     seen, survey = observations(clusters, network)
-    base = _base(clusters, options, len(proposal.parameters)).to(network.device)
-    theta, log_q = network.sample(seen, survey, base)
+    stage = f"infer/{turn}" if turn else "infer"
+    keys = [(options.seed, stage, key) for key in clusters.keys]
+    base = points(keys, options.draws, len(proposal.parameters)).to(network.device)
+    return weigh_sample(proposal, clusters, options, network.sample(seen, survey, base), turn)
+
+
+def photometry_of(proposal: Proposal, clusters: Clusters) -> Photometry:
+    """Clusters as the likelihood needs them, on the network's device."""
+    network = proposal.network
+    seen, survey = observations(clusters, network)
+    return Photometry(seen, noise_terms(network.noise_on(network.device), seen, survey))
+
+
+def weigh_sample(
+    proposal: Proposal, clusters: Clusters, options: Options, sample: tuple[Tensor, Tensor], turn: int = 0
+) -> Draws:
+    """Weight draws of usable clusters to the exact posterior.
+
+    Parameters
+    ----------
+    proposal : Proposal
+        The exact model and the prior.
+    clusters : Clusters
+        n_clusters of them.
+    options : Options
+        How they were drawn.
+    sample : tuple of Tensor, shapes (n_clusters, n_draws, n_parameters) and (n_clusters, n_draws)
+        Parameters, `log_mass` as seen at 10 pc, and the log density that they were drawn from.
+    turn : int
+        Which draws of these clusters they are.
+
+    Returns
+    -------
+    Draws
+        Of these clusters.
+    """
+    theta, log_q = sample
     values = {name: theta[..., i] for i, name in enumerate(proposal.parameters)}
-    photometry = Photometry(seen, noise_terms(network.noise_on(network.device), seen, survey))
-    keys, averaged = [(options.seed, key) for key in clusters.keys], proposal.model.nuisances
+    photometry = photometry_of(proposal, clusters)
+    averaged, suffix = proposal.model.nuisances, f"/{turn}" if turn else ""
+    keys = [(options.seed, key + suffix) for key in clusters.keys]
     chance = Chance.of(averaged, options.draws, keys) if averaged else None
     exact = compare(proposal.model, photometry, values, chance)
     shift = mass_shifts(clusters, options.draws, options.seed)
@@ -174,13 +247,6 @@ def observations(clusters: Clusters, network: PosteriorNetwork) -> tuple[Observa
     masks = [torch.as_tensor(mask, device=network.device) for mask in (measured, clusters.limit & measured)]
     survey = torch.as_tensor(network.noise.index(clusters.surveys), device=network.device)
     return Observations(*tensors, *masks), survey
-
-
-def _base(clusters: Clusters, options: Options, n_parameters: int) -> Tensor:
-    """Uniform random numbers of each cluster's own key, (n_clusters, n_draws, n_parameters)."""
-    shape = (options.draws, n_parameters)
-    keyed = [generator(options.seed, "infer", key).random(shape, dtype=np.float32) for key in clusters.keys]
-    return torch.from_numpy(np.stack(keyed))
 
 
 def _predictive_pvalue(chi2: Tensor, log_weights: Tensor, n_bands: Tensor) -> Floats:

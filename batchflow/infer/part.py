@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from batchflow.infer.clusters import from_catalogue
-from batchflow.infer.draw import Options, draw_posteriors
+from batchflow.infer.draw import Options, Rescue, draw_posteriors
 from batchflow.infer.posterior import cached_model
 from batchflow.infer.table import draws_table
 from batchflow.shards import write_table
@@ -26,7 +26,8 @@ def infer_part(
     outputs : tuple of str
         Final names of the posterior and of the draws.
     settings : dict
-        ``model`` (folder), ``weights`` (checksum), ``draws``, ``certify``, ``seed``, ``min_efficiency``.
+        ``model`` (folder), ``weights`` (checksum), ``draws``, ``certify``, ``seed``, ``min_efficiency``,
+        ``max_draws``, ``grid``.
     footer : dict
         Provenance.
 
@@ -38,7 +39,8 @@ def infer_part(
     table = pq.read_table(catalogue, partitioning=None)
     model, proposal = cached_model(settings["model"], settings["weights"])
     clusters = from_catalogue(table, model.bands)
-    options = Options(settings["draws"], settings["certify"], settings["seed"])
+    way = Rescue(settings["min_efficiency"], settings["max_draws"], settings["grid"])
+    options = Options(settings["draws"], settings["certify"], settings["seed"], way)
     draws = draw_posteriors(proposal, clusters, options)
     summary = model.summarise(table, clusters, draws, settings["min_efficiency"])
     # The draws first: a posterior that is there always has its draws.

@@ -18,7 +18,7 @@ from batchflow.errors import UserError
 from batchflow.flow.checkpoint import PosteriorNetwork, load_model
 from batchflow.infer.clusters import Clusters, from_arrays
 from batchflow.infer.disagreement import member_spread
-from batchflow.infer.draw import Draws, Options, Proposal, draw_posteriors
+from batchflow.infer.draw import Draws, Options, Proposal, Rescue, draw_posteriors
 from batchflow.infer.marginal import ExactModel
 from batchflow.infer.nuisance import Nuisances
 from batchflow.infer.ood import OOD_PVALUE, ood_pvalues
@@ -32,6 +32,7 @@ from batchflow.schema import Flag
 
 Floats = NDArray[np.float64]
 TABLE_FILE = "flux_table.safetensors"
+DEFAULT_RESCUE = Rescue()
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,7 @@ class Model:
         draws: int = 1000,
         certify: bool = True,
         seed: int = 0,
+        rescue: Rescue | None = DEFAULT_RESCUE,
     ) -> Posterior:
         """Posteriors of clusters given as arrays.
 
@@ -100,6 +102,9 @@ class Model:
             Weight the draws to the exact posterior.
         seed : int
             Of the random numbers; a cluster's draws depend on it and on the cluster's row.
+        rescue : Rescue or None
+            What is done where the efficiency is low; ``Rescue(grid="always")`` takes every posterior
+            from the exact grid, None leaves the flow's draws as they are.
 
         Returns
         -------
@@ -116,7 +121,7 @@ class Model:
         clusters = from_arrays(fluxes, errors, distance_mpc, len(self.bands), distance_error_mpc)
         if self.network.noise.explicit:
             clusters = replace(clusters, surveys=[DEFAULT_SURVEY] * len(clusters.keys))
-        found = draw_posteriors(self.proposal, clusters, Options(draws, certify, seed))
+        found = draw_posteriors(self.proposal, clusters, Options(draws, certify, seed, rescue))
         table = self.summarise(_catalogue(clusters), clusters, found)
         return Posterior(found.values, found.log_weights, table)
 

@@ -72,6 +72,8 @@ def _with_arguments(unit: Unit, plan: Plan, session: Session) -> Unit:
         "certify": infer.certify,
         "seed": session.job.seed,
         "min_efficiency": infer.min_efficiency,
+        "max_draws": infer.max_draws,
+        "grid": infer.grid,
     }
     outputs = tuple(map(str, unit.paths))
     arguments = {**unit.arguments, "outputs": outputs, "settings": settings, "footer": plan.footer(unit)}

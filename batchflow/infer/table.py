@@ -48,6 +48,8 @@ def summary_columns(draws: Draws, boxes: Boxes, table: FluxTable) -> dict[str, A
         found = summarise(values, weights)
         found["map"] = values[np.arange(len(values)), best]
         columns |= {f"{name}_{suffix}": column for suffix, column in found.items()}
+    for name, better in draws.refined.items():
+        columns[name] = np.where(np.isfinite(better), better, columns[name])
     columns |= current_mass_columns(draws, table)
     columns |= mode_columns(draws, boxes["log_age"])
     columns |= {"efficiency": draws.efficiency, "log_evidence": draws.log_evidence}
@@ -87,7 +89,8 @@ def posterior_flags(draws: Draws, boxes: Boxes, min_efficiency: float) -> NDArra
     certified = np.isfinite(draws.efficiency).any()
     inferred = np.isfinite(draws.log_weights).any(axis=1)
     lost = Flag.LOW_EFFICIENCY * (certified & inferred & ~np.isfinite(draws.efficiency))
-    flags: NDArray[np.int32] = (low | poor | edge | lost).astype(np.int32)
+    method = 0 if draws.method is None else draws.method
+    flags: NDArray[np.int32] = (low | poor | edge | lost | method).astype(np.int32)
     return flags
 
 

@@ -36,7 +36,7 @@ def steep(tmp_path_factory):
 
 def draws_of(model, seen, sigma=None, distance=10.0, n=DRAWS, certify=True):
     clusters = from_arrays(*seen, distance, 4, sigma)
-    return draw_posteriors(model.proposal, clusters, Options(n, certify, 1))
+    return draw_posteriors(model.proposal, clusters, Options(n, certify, 3))
 
 
 def mass_density(masses):

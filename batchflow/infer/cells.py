@@ -1,0 +1,207 @@
+"""The posterior of everything but the mass on cells that grow smaller where the posterior is.
+
+The prior's box is cut into coarse cells, the same for all clusters. At each step a cell's share of the
+posterior is its likelihood averaged over the cell to first order: a coarse cell sees a likelihood as
+broad as itself, so that no peak, however narrow, falls between the cells. Those that matter and are
+longer than the posterior's own scale are halved.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from batchflow.infer.likelihood import Photometry, TorchFluxTable
+from batchflow.infer.mass_fit import Range, Slopes, fit_mass
+from batchflow.mocks.prior import log_density, quantile
+from batchflow.prior_settings import Distribution
+
+COARSE = {1: (512,), 2: (64, 16), 3: (32, 8, 4)}
+"""Cells along each axis to begin with, by number of axes; the first is the age."""
+INSIDE = 4
+"""Points along each axis of a coarse cell that its slopes and bend are found from."""
+LONGEST = 1.0
+"""Length [standard deviations] above which a cell is halved."""
+NEGLIGIBLE, MINOR = -14.0, -11.0
+"""Ln of the share, relative to the largest, below which a cell is dropped, or not halved."""
+MAX_LEVELS = 14
+MAX_CELLS = 4096
+"""Cells of a cluster, beyond which none is halved any more."""
+
+
+class Axes(NamedTuple):
+    """Parameters but the mass, each by its prior's cumulative probability: there the prior is flat."""
+
+    shapes: dict[str, Distribution]
+    """Prior of each parameter, in the order of the axes."""
+
+    def values(self, unit: Tensor) -> dict[str, Tensor]:
+        """Parameters at points of the unit cube, each (n,), from (n, n_axes)."""
+        return {name: _at(shape, unit[:, i]) for i, (name, shape) in enumerate(self.shapes.items())}
+
+    def log_density(self, values: dict[str, Tensor]) -> Tensor:
+        """Natural logarithm of the prior's density at the parameters, (n,)."""
+        parts = [_log_density(shape, values[name]) for name, shape in self.shapes.items()]
+        return torch.stack(parts).sum(0)
+
+
+class Cells(NamedTuple):
+    """Cells of several clusters, cluster by cluster; tensors of n_cells."""
+
+    cluster: Tensor
+    """Index of the cluster, not decreasing."""
+    low: Tensor
+    """Lower corners in the unit cube, (n_cells, n_axes)."""
+    size: Tensor
+    """Edges' lengths, (n_cells, n_axes)."""
+    log_share: Tensor
+    """Ln of the integral of likelihood over the cell and the mass."""
+
+    def rows(self, index: Tensor) -> Cells:
+        """Some of the cells."""
+        return Cells(*(column[index] for column in self))
+
+
+def find_cells(table: TorchFluxTable, axes: Axes, photometry: Photometry, limits: Range) -> Cells:
+    """Cells that hold the posterior of each cluster.
+
+    Parameters
+    ----------
+    table : TorchFluxTable
+        The exact model.
+    axes : Axes
+        Those of the table.
+    photometry : Photometry
+        Of n_clusters clusters.
+    limits : Range
+        Allowed masses of each cluster.
+
+    Returns
+    -------
+    Cells
+        At least one of each cluster.
+    """
+    n = len(photometry.seen.flux)
+    cells, log_flux, slopes = _coarse(table, axes, n)
+    kept: list[Cells] = []
+    for level in range(MAX_LEVELS):
+        cells, lengths = _weigh(cells, log_flux, slopes, photometry, limits)
+        top = _largest([*kept, cells], n)
+        relative = cells.log_share - top[cells.cluster]
+        few = torch.bincount(cells.cluster, minlength=n)[cells.cluster] < MAX_CELLS
+        split = (lengths > LONGEST) & ((relative > MINOR) & few)[:, None] & (level < MAX_LEVELS - 1)
+        whole = ~split.any(1)
+        kept.append(cells.rows(whole & (relative > NEGLIGIBLE)))
+        if bool(whole.all()):
+            break
+        cells = _halve(cells.rows(~whole), split[~whole])
+        log_flux, slopes = _look_up(table, axes, cells)
+    found = Cells(*(torch.cat(columns) for columns in zip(*kept, strict=True)))
+    found = found.rows(found.log_share - _largest([found], n)[found.cluster] > NEGLIGIBLE)
+    return _ordered(found)
+
+
+def _coarse(table: TorchFluxTable, axes: Axes, n: int) -> tuple[Cells, Tensor, Slopes]:
+    """The coarse cells of n clusters, and their fluxes."""
+    device = table.log_flux.device
+    counts = COARSE[len(axes.shapes)]
+    steps = 1 / torch.tensor(counts, device=device)
+    low = steps * _lattice([torch.arange(k, device=device) for k in counts])
+    points = _lattice([(torch.arange(INSIDE, device=device) + 0.5) / INSIDE] * len(counts))
+    at = low[:, None] + steps * points
+    flux = table(axes.values(at.reshape(-1, len(counts)))).reshape(len(low), len(points), -1)
+    mean = flux.mean(1)
+    centred = points - 0.5
+    along = torch.einsum("cpb,pd->dcb", flux, centred) / centred[:, 0].square().sum()
+    bend = (flux - mean[:, None] - torch.einsum("dcb,pd->cpb", along, centred)).square().mean(1)
+    cells = Cells(
+        torch.arange(n, device=device).repeat_interleave(len(low)),
+        low.repeat(n, 1),
+        steps.expand(len(low), -1).repeat(n, 1),
+        torch.empty(0, device=device),
+    )
+    slopes = Slopes(tuple(part.repeat(n, 1) for part in along), bend.repeat(n, 1))
+    return cells, mean.repeat(n, 1), slopes
+
+
+def _weigh(
+    cells: Cells, log_flux: Tensor, slopes: Slopes, photometry: Photometry, limits: Range
+) -> tuple[Cells, Tensor]:
+    own = Range(*(edge[cells.cluster] for edge in limits))
+    fit = fit_mass(photometry.rows(cells.cluster), log_flux, own, slopes)
+    share = torch.logaddexp(fit.log_peak, fit.log_plateau) + cells.size.log().sum(1)
+    return cells._replace(log_share=share), fit.lengths
+
+
+def _largest(parts: list[Cells], n: int) -> Tensor:
+    """Largest share of each cluster."""
+    top = parts[0].log_share.new_full((n,), -torch.inf)
+    for part in parts:
+        top = top.scatter_reduce(0, part.cluster, part.log_share, "amax")
+    return top
+
+
+def _halve(cells: Cells, split: Tensor) -> Cells:
+    """Halve cells along the axes marked."""
+    cluster, low, size, _ = cells
+    for axis in range(low.shape[1]):
+        chosen = split[:, axis]
+        size = size.clone()
+        size[chosen, axis] /= 2
+        upper = low[chosen]
+        upper[:, axis] += size[chosen, axis]
+        low, size = torch.cat([low, upper]), torch.cat([size, size[chosen]])
+        cluster, split = torch.cat([cluster, cluster[chosen]]), torch.cat([split, split[chosen]])
+    return Cells(cluster, low, size, low.new_empty(0))
+
+
+def _look_up(table: TorchFluxTable, axes: Axes, cells: Cells) -> tuple[Tensor, Slopes]:
+    """Fluxes at the middle of each cell, and their slopes from face to face."""
+    middle = cells.low + cells.size / 2
+    centre = table(axes.values(middle))
+    along, bend = [], torch.zeros_like(centre)
+    for axis in range(middle.shape[1]):
+        below, above = middle.clone(), middle.clone()
+        below[:, axis] -= cells.size[:, axis] / 2
+        above[:, axis] += cells.size[:, axis] / 2
+        faces = [table(axes.values(side)) for side in (below, above)]
+        along.append(faces[1] - faces[0])
+        # A parabola's variance about its chord, of the departure at both ends.
+        bend = bend + (faces[0] + faces[1] - 2 * centre).square() / 45
+    return centre, Slopes(tuple(along), bend)
+
+
+def _ordered(cells: Cells) -> Cells:
+    """Cluster by cluster, each along a curve on which neighbours stay near (Morton's order)."""
+    n_axes = cells.low.shape[1]
+    bits = 40 // n_axes
+    place = (cells.low + cells.size / 2).double().clamp(0, 1 - 1e-9)
+    whole = (place * 2**bits).long()
+    code = cells.cluster << 42
+    for bit, axis in product(range(bits), range(n_axes)):
+        code |= ((whole[:, axis] >> bit) & 1) << (bit * n_axes + axis)
+    return cells.rows(code.argsort())
+
+
+def _lattice(steps: list[Tensor]) -> Tensor:
+    """Every combination, (n, n_axes)."""
+    return torch.stack(torch.meshgrid(*steps, indexing="ij"), -1).reshape(-1, len(steps))
+
+
+def _at(shape: Distribution, unit: Tensor) -> Tensor:
+    if shape.uniform is not None:
+        low, high = shape.uniform
+        return low + (high - low) * unit
+    return torch.as_tensor(quantile(shape, unit.double().cpu().numpy())).to(unit)
+
+
+def _log_density(shape: Distribution, values: Tensor) -> Tensor:
+    low, high = shape.box
+    if shape.uniform is not None:
+        return torch.full_like(values, -float(np.log(high - low)))
+    inner = values.double().cpu().numpy().clip(low, high)
+    return torch.as_tensor(log_density(shape, inner)).to(values)

@@ -1,0 +1,126 @@
+"""The exact posterior as a proposal: draws from its cells, to be weighted like any others.
+
+What the cells approximate, the weights put right; the efficiency, close to one, says how little that is.
+The network has no part in it, so a mode that it missed is found.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from batchflow.infer.cells import COARSE, Axes, Cells, find_cells
+from batchflow.infer.likelihood import Photometry, TorchFluxTable
+from batchflow.infer.marginal import ExactModel
+from batchflow.infer.mass_fit import Range, draw_mass, fit_mass
+from batchflow.prior_settings import PriorSettings
+
+MASS = "log_mass"
+ROWS_AT_ONCE = 65_536
+LN10 = math.log(10.0)
+
+
+class ExactGrid(NamedTuple):
+    """What the grid is built from."""
+
+    table: TorchFluxTable
+    axes: Axes
+    parameters: tuple[str, ...]
+    """In the order of the draws' columns."""
+
+    @classmethod
+    def of(cls, model: ExactModel, prior: PriorSettings, parameters: Sequence[str]) -> ExactGrid | None:
+        """The grid of an exact model; None where it has no grid.
+
+        Parameters
+        ----------
+        model : ExactModel
+            The exact model.
+        prior : PriorSettings
+            Of every parameter.
+        parameters : sequence of str
+            In the order of the draws' columns.
+
+        Returns
+        -------
+        ExactGrid or None
+            None with marginalised parameters, or more than three beside the mass.
+        """
+        shapes = prior.distributions()
+        axes = Axes({name: shapes[name] for name in parameters if name != MASS})
+        if len(model.nuisances) or len(axes.shapes) not in COARSE:
+            return None
+        return cls(model.tables[0], axes, tuple(parameters))
+
+    @property
+    def dimensions(self) -> int:
+        """Random numbers that a draw takes: its cell, its place in it, its mass."""
+        return len(self.parameters) + 1
+
+    def sample(self, photometry: Photometry, log_mass: Range, base: Tensor) -> tuple[Tensor, Tensor]:
+        """Draw from the posterior of each cluster, nearly.
+
+        Parameters
+        ----------
+        photometry : Photometry
+            Of n_clusters clusters.
+        log_mass : Range
+            Allowed log10 masses as seen at 10 pc, tensors (n_clusters,).
+        base : Tensor, shape (n_clusters, n_draws, dimensions)
+            Uniform random numbers.
+
+        Returns
+        -------
+        tuple of Tensor, shapes (n_clusters, n_draws, n_parameters) and (n_clusters, n_draws)
+            As of `PosteriorNetwork.sample`: parameters, `log_mass` as seen at 10 pc, and the natural
+            logarithm of the density that they were drawn from.
+        """
+        limits = Range(*(edge * LN10 for edge in log_mass))
+        cells = find_cells(self.table, self.axes, photometry, limits)
+        unit, log_unit = _choose(cells, base[..., :-1])
+        values = self.axes.values(unit)
+        log_flux = self.table(values)
+        owner = torch.arange(len(base), device=unit.device).repeat_interleave(base.shape[1])
+        parts = [
+            self._masses(photometry.rows(own), flux, Range(*(edge[own] for edge in limits)), uniform)
+            for own, flux, uniform in zip(
+                owner.split(ROWS_AT_ONCE),
+                log_flux.split(ROWS_AT_ONCE),
+                base[..., -1].reshape(-1).split(ROWS_AT_ONCE),
+                strict=True,
+            )
+        ]
+        mass, log_mass_density = (torch.cat(column) for column in zip(*parts, strict=True))
+        values[MASS] = mass / LN10
+        log_q = log_unit + self.axes.log_density(values) + log_mass_density + math.log(LN10)
+        theta = torch.stack([values[name] for name in self.parameters], -1)
+        return theta.reshape(*base.shape[:2], -1), log_q.reshape(base.shape[:2])
+
+    @staticmethod
+    def _masses(
+        photometry: Photometry, log_flux: Tensor, limits: Range, uniform: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        return draw_mass(fit_mass(photometry, log_flux, limits), limits, uniform)
+
+
+def _choose(cells: Cells, base: Tensor) -> tuple[Tensor, Tensor]:
+    """Points of the unit cube drawn from cells, (n_clusters * n_draws, n_axes), and their log density."""
+    n = len(base)
+    count = torch.bincount(cells.cluster, minlength=n)
+    start = count.cumsum(0) - count
+    place = torch.arange(len(cells.cluster), device=base.device) - start[cells.cluster]
+    # A row for each cluster, filled up: no cluster's sums depend on its neighbours'.
+    shares = base.new_full((n, int(count.max())), -torch.inf, dtype=torch.float64)
+    shares[cells.cluster, place] = cells.log_share.double()
+    log_share = shares.log_softmax(1)
+    reached = log_share.exp().cumsum(1)
+    wanted = (base[..., 0].double() * reached[:, -1:]).contiguous()
+    chosen = torch.searchsorted(reached, wanted, right=True).minimum(count[:, None] - 1)
+    cell = (start[:, None] + chosen).reshape(-1)
+    size = cells.size[cell]
+    unit = cells.low[cell] + size * base[..., 1:].reshape(-1, size.shape[1])
+    return unit, log_share.gather(1, chosen).reshape(-1).to(base) - size.log().sum(1)
