@@ -153,25 +153,6 @@ def survey_pieces(parts: Iterable[str | Path]) -> Iterator[tuple[str, pa.Table]]
             yield name, table.filter(pc.equal(table["survey"], name))
 
 
-def survey_tables(parts: Iterable[str | Path]) -> Mapping[str, pa.Table]:
-    """The normalised catalogue by survey, whole, for the noise model.
-
-    Parameters
-    ----------
-    parts : iterable of str or Path
-        Files of the normalised catalogue.
-
-    Returns
-    -------
-    mapping of str to pyarrow.Table
-        Rows of each survey.
-    """
-    found: dict[str, list[pa.Table]] = {}
-    for name, table in survey_pieces(parts):
-        found.setdefault(name, []).append(table)
-    return {name: pa.concat_tables(found[name]) for name in sorted(found)}
-
-
 def _plain(part: Part, run: RunFolder) -> dict[str, Any]:
     return vars(part) | {"path": str(part.path.relative_to(run.root))}
 

@@ -56,6 +56,10 @@ class RawCatalogue:
     """Milky-Way E(B-V) that the reader took out of the fluxes [mag]; None when it took out nothing."""
     survey: Sequence[str] | None = None
     """Survey of each row, where a file holds several; None when all are of the entry's own."""
+    units: Mapping[str, str] = field(default_factory=dict)
+    """Unit of each band's fluxes, in words, and who says so."""
+    zero_points: Mapping[str, float] = field(default_factory=dict)
+    """AB - Vega [mag] of the bands that were converted from Vega magnitudes."""
     lacking: Mapping[str, Bools] = field(default_factory=dict)
     """Rows whose survey does not have a band of `flux` at all: it is not missing there."""
 

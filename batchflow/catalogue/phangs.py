@@ -138,7 +138,28 @@ def understand(file: ColumnFile, entry: CatalogueSettings, bands: Sequence[str])
         class_=_classes(file, entry),
         published=values,
         sentinels=_sentinels(file, rows, found, n_without),
+        units={band: _unit(file, band) for band in own},
+        zero_points=_zero_points(file, entry, rows, own),
     )
+
+
+def _unit(file: ColumnFile, band: str) -> str:
+    """What a band's fluxes are taken from, in words."""
+    filter_ = band.partition("_")[2].upper()
+    in_mjy = all(find(file, *names) for names in flux_names(filter_))
+    return "mJy, of columns ..._mJy" if in_mjy else "Vega magnitudes, of columns ..._VEGA"
+
+
+def _zero_points(
+    file: ColumnFile, entry: CatalogueSettings, rows: Rows, bands: Sequence[str]
+) -> dict[str, float]:
+    """AB - Vega [mag] of the bands that come as Vega magnitudes; the median of the targets."""
+    shipped = {
+        band: float(np.median([t.zero_points[band] for t in rows.targets if band in t.zero_points]))
+        for band in bands
+        if _unit(file, band).startswith("Vega")
+    }
+    return {band: entry.zero_points.get(band, value) for band, value in shipped.items()}
 
 
 def _own_bands(rows: Rows, entry: CatalogueSettings) -> list[str]:
