@@ -108,7 +108,8 @@ def describe_file(understood: Understood) -> Description:
     UserError
         When the file is not what it was taken for.
     """
-    return describe(understood.entry, understood.model.bands, understood.systematic)
+    model = understood.model
+    return describe(understood.entry, model.bands, understood.systematic, model.curves)
 
 
 def _absolute(paths: Sequence[Path]) -> list[str] | str:

@@ -119,7 +119,12 @@ class Description:
         }
 
 
-def describe(entry: CatalogueSettings, bands: Sequence[str], systematic: float = 0.05) -> Description:
+def describe(
+    entry: CatalogueSettings,
+    bands: Sequence[str],
+    systematic: float = 0.05,
+    curves: Mapping[str, Path] | None = None,
+) -> Description:
     """Read a catalogue and say what is in it.
 
     Parameters
@@ -130,6 +135,8 @@ def describe(entry: CatalogueSettings, bands: Sequence[str], systematic: float =
         Bands it may have.
     systematic : float
         Fractional error that it does not report.
+    curves : mapping of str to Path, optional
+        Files of the job's own throughput curves, by band.
 
     Returns
     -------
@@ -141,7 +148,7 @@ def describe(entry: CatalogueSettings, bands: Sequence[str], systematic: float =
     UserError
         When the file is not what the entry says, or nothing in it is measured.
     """
-    reader = CatalogueReader(entry, bands)
+    reader = CatalogueReader(entry, bands, curves or {})
     unreported = Unreported(systematic if entry.systematic is None else entry.systematic)
     # The file is read once, into parts: what follows goes through them several times.
     with tempfile.TemporaryDirectory(prefix="batchflow-") as scratch:
