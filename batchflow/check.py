@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from batchflow.catalogue.files import check_input, find_files
+from batchflow.catalogue.files import check_files, check_input, find_files
 from batchflow.catalogue.read import CatalogueReader
 from batchflow.config import CatalogueSettings, Job
 from batchflow.errors import UserError
@@ -50,7 +50,7 @@ def examine(job: Job) -> Report:
             clusters[entry.survey] = _look(entry, job)
         except UserError as error:
             found.append(str(error))
-    return Report(found, _describe(job, clusters))
+    return Report(found + _shared_files(job), _describe(job, clusters))
 
 
 def problems(job: Job) -> list[str]:
@@ -73,7 +73,16 @@ def problems(job: Job) -> list[str]:
                 check_input(path)
         except UserError as error:
             found.append(f"{error} (paths in a job file are relative to the job file)")
-    return found
+    return found + _shared_files(job)
+
+
+def _shared_files(job: Job) -> list[str]:
+    try:
+        check_files(job.catalogue)
+    except UserError as error:
+        # A pattern without a file has been told of already.
+        return [str(error)] if "two catalogues" in str(error) else []
+    return []
 
 
 def _settings_problems(job: Job) -> list[str]:
@@ -82,7 +91,7 @@ def _settings_problems(job: Job) -> list[str]:
 
 def _look(entry: CatalogueSettings, job: Job) -> str:
     """Number of clusters of a catalogue, in words."""
-    reader = CatalogueReader(entry, job.model.bands)
+    reader = CatalogueReader(entry, job.model.bands, job.model.curves)
     pieces = reader.pieces()
     size = sum(path.stat().st_size for path in find_files(entry.paths))
     if size > LARGEST:

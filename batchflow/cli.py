@@ -281,7 +281,9 @@ def model_card_command(run: RunPath) -> None:
 
 @app.command()
 def catalogue(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A catalogue of clusters.")],
+    files: Annotated[
+        list[Path], typer.Argument(metavar="FILE...", help="One catalogue: a file, several, or a pattern.")
+    ],
     format_: Annotated[str | None, typer.Option("--format", help="legus, phangs, phatter or table.")] = None,
     bands: Annotated[str | None, typer.Option(help="Its bands, with commas between.")] = None,
     galaxy: Annotated[str | None, typer.Option(help="For rows without a galaxy of their own.")] = None,
@@ -300,7 +302,7 @@ def catalogue(
     from batchflow.catalogue.tell import print_description, to_json
 
     named = tuple(filter(None, map(str.strip, (bands or "").split(","))))
-    request = Request(file, format_, named, galaxy, distance, overrides or [], job)
+    request = Request(tuple(files), format_, named, galaxy, distance, overrides or [], job)
     understood = understand(request)
     found = describe_file(understood)
     if as_json:

@@ -31,7 +31,7 @@ def catalogue_settings(job: Job) -> dict[str, Any]:
         "bands": list(job.model.bands),
         "rows_per_part": job.infer.rows_per_part,
         "catalogue": {entry.survey: _entry_settings(entry) for entry in job.catalogue},
-    }
+    } | (_curve_settings(job) if any(entry.foreground_ebv for entry in job.catalogue) else {})
 
 
 def train_settings(job: Job) -> dict[str, Any]:

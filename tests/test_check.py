@@ -2,7 +2,7 @@
 
 import pytest
 
-from batchflow.check import describe_job, problems
+from batchflow.check import examine, problems
 from batchflow.config import load_job
 
 HEAD = """
@@ -35,7 +35,7 @@ covering = {uniform = [0.0, 0.5]}
 def test_parameters_are_described_by_what_becomes_of_them(tmp_path):
     found = job(tmp_path, NUISANCES)
     assert problems(found) == []
-    said = describe_job(found)
+    said = examine(found).description
     assert said["inferred"].split("; ") == [
         "log_age uniform 6 to 10.14",
         "log_mass power law of slope -2 from 2 to 7",
@@ -48,21 +48,21 @@ def test_parameters_are_described_by_what_becomes_of_them(tmp_path):
 
 
 def test_fixed_parameters_are_those_that_the_prior_leaves(tmp_path):
-    said = describe_job(job(tmp_path, "metallicity = {fixed = 0.008}", model="rv = 3.5"))
+    said = examine(job(tmp_path, "metallicity = {fixed = 0.008}", model="rv = 3.5")).description
     assert said["fixed"] == "metallicity 0.008; rv 3.5; covering 0"
     assert said["marginalised"] == "none"
 
 
 def test_of_cigale_its_own_modules_and_values_are_said(tmp_path, new_cigale):
     text = 'engine = "cigale"\nextinction = "F99"'
-    said = describe_job(job(tmp_path, model=text))
+    said = examine(job(tmp_path, model=text)).description
     assert said["engine"].startswith("cigale, direct: ssp bc03_ssp")
     assert "F99" not in " ".join(said.values())
     assert "bc03_ssp.metallicity 0.02" in said["fixed"]
 
 
 def test_a_job_for_an_absent_cigale_is_described_all_the_same(tmp_path):
-    assert describe_job(job(tmp_path, model='engine = "cigale"'))["engine"] == "cigale, direct"
+    assert examine(job(tmp_path, model='engine = "cigale"')).description["engine"] == "cigale, direct"
 
 
 def test_a_marginalised_parameter_beyond_the_engine_is_a_problem(tmp_path):

@@ -46,7 +46,7 @@ def open_fits(stored: Stored, hdu: int | None = None) -> TableFile:
     with stored.seekable() as file:
         header, place = _find_table(stored, file, hdu)
         columns = fits_columns(stored.path, header)
-        data = _mapped(stored, file, place, header)
+        data, pages = _mapped(stored, file, place, header)
     names = distinct(stored.path, [column.name for column in columns])
     by_name = dict(zip(names, columns, strict=True))
 
@@ -54,6 +54,9 @@ def open_fits(stored: Stored, hdu: int | None = None) -> TableFile:
         for start in range(0, len(data), rows):
             block = data[start : start + rows]
             yield ColumnFile(stored.path, names, len(block), units, _reader(by_name, block), start)
+            if pages is not None and hasattr(mmap, "MADV_DONTNEED"):
+                # Pages of rows that were read count as memory until others need it.
+                pages.madvise(mmap.MADV_DONTNEED)
 
     units = {column.name: _fits_unit(column.unit) for column in columns if column.unit}
     return TableFile(stored.path, "FITS", names, units, len(data), pieces)
@@ -91,8 +94,10 @@ def _table_hdu(stored: Stored, hdus: Any, wanted: int | None) -> Any:
     raise UserError(f"catalogue {stored.path}: hdu = {wanted} is no table; the file has {listed}, ...")
 
 
-def _mapped(stored: Stored, file: BinaryIO, place: int, header: Any) -> NDArray[np.uint8]:
-    """The rows, shape (n_rows, bytes of a row): in memory as far as they are looked at."""
+def _mapped(
+    stored: Stored, file: BinaryIO, place: int, header: Any
+) -> tuple[NDArray[np.uint8], mmap.mmap | None]:
+    """The rows, shape (n_rows, bytes of a row), in memory as far as they are looked at; and their file."""
     width, n_rows = int(header["NAXIS1"]), int(header["NAXIS2"])
     found, needed = file.seek(0, os.SEEK_END), place + width * n_rows
     if found < needed:
@@ -101,8 +106,9 @@ def _mapped(stored: Stored, file: BinaryIO, place: int, header: Any) -> NDArray[
             "fetch it again"
         )
     if not width * n_rows:
-        return np.empty((n_rows, width), np.uint8)
-    return np.memmap(file, np.uint8, "r", place, (n_rows, width))
+        return np.empty((n_rows, width), np.uint8), None
+    pages = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    return np.frombuffer(pages, np.uint8, n_rows * width, place).reshape(n_rows, width), pages
 
 
 def _fits_unit(text: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from batchflow.catalogue.detect import detect_format, guess_table
+from batchflow.catalogue.files import find_files, open_columns
 from batchflow.catalogue.legus_fields import field_in
 from batchflow.catalogue.read import READERS
 from batchflow.catalogue.statistics import Description, describe
@@ -17,18 +19,19 @@ from batchflow.catalogue_settings import CatalogueSettings
 from batchflow.config import Job, ModelSettings, load_job
 from batchflow.errors import UserError, nearest
 from batchflow.overrides import apply_overrides
-from batchflow.physics.bands import AB_MINUS_VEGA, known_bands
+from batchflow.physics.bands import AB_MINUS_VEGA, known_bands, load_band
 
 USUAL = ("wfc3_f275w", "wfc3_f336w", "acs_f435w", "acs_f555w", "acs_f814w")
-STAND_IN_MPC = 10.0
-"""Distance [Mpc] of a file that gives none: nothing that is printed depends on it."""
+STAND_IN_MPC = {"table": 10.0, "phatter": 0.8}
+"""Distance [Mpc] of a file that gives none, by format: only the width of a galaxy is judged by it."""
 
 
 @dataclass(frozen=True)
 class Request:
     """What the user asks for."""
 
-    path: Path
+    paths: tuple[Path, ...]
+    """Files and patterns: one catalogue."""
     format: str | None = None
     bands: tuple[str, ...] | None = None
     galaxy: str | None = None
@@ -41,7 +44,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Understood:
-    """A file as it is read, and why."""
+    """A catalogue as it is read, and why."""
 
     entry: CatalogueSettings
     found: tuple[str, ...]
@@ -74,10 +77,12 @@ def understand(request: Request) -> Understood:
         When the file or an option is wrong.
     """
     job = load_job(request.job) if request.job is not None else None
+    files = find_files(request.paths)
     given = _given(request)
-    own = _from_job(job, request, given)
-    values, found, assumed = _detected(request, given) if own is None else (own, [], [])
-    lacking = _stand_ins(values)
+    own = _from_job(job, files, given)
+    values, found, assumed = _detected(files, given) if own is None else (own, [], [])
+    lacking = _stand_ins(files[0], values)
+    values["path"] = _absolute(request.paths)
     entry = _validated(values, job)
     bands = job.model.bands if job else entry.bands or _bands_of(entry)
     model = job.model if job else ModelSettings(bands=bands)
@@ -103,7 +108,14 @@ def describe_file(understood: Understood) -> Description:
     UserError
         When the file is not what it was taken for.
     """
-    return describe(understood.entry, understood.model.bands, understood.systematic)
+    model = understood.model
+    return describe(understood.entry, model.bands, understood.systematic, model.curves)
+
+
+def _absolute(paths: Sequence[Path]) -> list[str] | str:
+    """The paths as a job file anywhere would have them."""
+    found = [str(Path.cwd() / path) for path in paths]
+    return found if len(found) > 1 else found[0]
 
 
 def _given(request: Request) -> dict[str, Any]:
@@ -121,36 +133,47 @@ def _given(request: Request) -> dict[str, Any]:
     return values | {name: value for name, value in options.items() if value is not None}
 
 
-def _from_job(job: Job | None, request: Request, given: dict[str, Any]) -> dict[str, Any] | None:
-    """The job's own entry for the file, with what was given over it; None where it has none."""
-    if job is None:
-        return None
-    path = request.path.resolve()
-    for entry in job.catalogue:
-        if path in (item.resolve() for item in entry.paths):
-            return entry.model_dump(exclude_unset=True) | {"path": path} | given
+def _from_job(job: Job | None, files: Sequence[Path], given: dict[str, Any]) -> dict[str, Any] | None:
+    """The job's own entry for the files, with what was given over it; None where it has none."""
+    wanted = {path.resolve() for path in files}
+    for entry in job.catalogue if job else ():
+        with contextlib.suppress(UserError):  # another entry's files may not be there
+            if wanted <= {path.resolve() for path in find_files(entry.paths)}:
+                return entry.model_dump(exclude_unset=True) | given
     return None
 
 
-def _detected(request: Request, given: dict[str, Any]) -> tuple[dict[str, Any], list[str], list[str]]:
-    values: dict[str, Any] = {"path": request.path.resolve(), **given}
+def _detected(files: Sequence[Path], given: dict[str, Any]) -> tuple[dict[str, Any], list[str], list[str]]:
+    values, first = dict(given), files[0]
     found: list[str] = []
     assumed: list[str] = []
     if "format" not in values:
-        values["format"], reason = detect_format(request.path, tuple(READERS))
+        values["format"], reason = detect_format(first, tuple(READERS))
+        for path in files[1:]:
+            _check_alike(first, values["format"], path)
         found.append(f"format {values['format']}: {reason}")
     if values["format"] == "legus":
         found.append("unit Vega magnitudes, total, corrected for the Milky Way, as LEGUS publishes them")
-        if "name" not in values and (field := field_in(request.path.name)):
+        if len(files) > 1:
+            found.append("each file a survey of its own, called by its field")
+        elif "name" not in values and (field := field_in(first.name)):
             values["name"] = field
             found.append(f"survey {field}, by the file's name; galaxy and distance are the release's")
     if values["format"] == "table":
-        guess = guess_table(request.path, given)
+        guess = guess_table(first, given)
         columns = _merged(guess.settings.get("columns", {}), given.get("columns", {}))
         values = guess.settings | values | ({"columns": columns} if columns else {})
         found, assumed = found + guess.found, assumed + guess.assumed
         assumed += _without_zero_points(values)
     return values, found, assumed
+
+
+def _check_alike(first: Path, format_: str, path: Path) -> None:
+    """Refuse files of different formats in one catalogue."""
+    if (other := detect_format(path, tuple(READERS))[0]) != format_:
+        raise UserError(
+            f"{first} looks like {format_}, but {path} like {other}; look at them one by one, or say --format"
+        )
 
 
 def _merged(guessed: dict[str, Any], given: dict[str, Any]) -> dict[str, Any]:
@@ -170,16 +193,15 @@ def _without_zero_points(values: dict[str, Any]) -> list[str]:
     return [f"{band} is left out: its AB - Vega is not known; --set zero_points.{band}=..." for band in lost]
 
 
-def _stand_ins(values: dict[str, Any]) -> tuple[str, ...]:
+def _stand_ins(path: Path, values: dict[str, Any]) -> tuple[str, ...]:
     """Fill in galaxy and distance of a table that has neither, so that it can be looked at."""
-    if values.get("format", "table") != "table":
+    format_ = values.get("format", "table")
+    if format_ not in STAND_IN_MPC:
         return ()
-    from batchflow.catalogue.files import open_columns
-
-    path = Path(values["path"])
-    names, columns = open_columns(path).names, values.get("columns", {})
-    lacking = []
-    for key, stand_in in (("galaxy", path.name.partition(".")[0]), ("distance_mpc", STAND_IN_MPC)):
+    # A release that has no such columns is not searched for them.
+    names = open_columns(path).names if format_ == "table" else ()
+    columns, lacking = values.get("columns", {}), []
+    for key, stand_in in (("galaxy", path.name.partition(".")[0]), ("distance_mpc", STAND_IN_MPC[format_])):
         if key not in values and key not in columns and key not in names and "redshift" not in columns:
             values[key] = stand_in
             lacking.append(key)
@@ -202,10 +224,11 @@ def _explain(item: dict[str, Any]) -> str:
 
 
 def _bands_of(entry: CatalogueSettings) -> tuple[str, ...]:
-    """Bands of a file whose format knows them, from its first piece."""
+    """Bands of files whose format knows them, from the first piece of each."""
     try:
-        first = next(READERS[entry.format](entry.paths[0], entry, known_bands()))
+        firsts = [next(READERS[entry.format](path, entry, known_bands())) for path in find_files(entry.paths)]
     except UserError as error:
         hint = "" if entry.bands else f" (here: --bands {','.join(USUAL)})"
         raise UserError(f"{error}{hint if 'bands = [' in str(error) else ''}") from None
-    return tuple(first.flux)
+    own = {band for first in firsts for band in first.flux}
+    return tuple(sorted(own, key=lambda band: (load_band(band).pivot, band)))

@@ -86,11 +86,20 @@ def detect_format(path: Path, known: Sequence[str]) -> tuple[str, str]:
     if n_columns := _headerless(path):
         return "legus", f"a table of {n_columns} numbers a line, without a header"
     names = open_columns(path).names
-    if any(name.upper().startswith("PHANGS_") for name in names) and "phangs" in known:
-        return "phangs", "by its columns PHANGS_..."
+    if "phangs" in known and (reason := _phangs(path, names)):
+        return "phangs", reason
     if "phatter" in known and {"MAG275", "SIG275", "MAG475", "SIG475"} <= {name.upper() for name in names}:
         return "phatter", "by its columns MAG275, SIG275, MAG475, ..."
     return "table", f"{len(names)} named columns"
+
+
+def _phangs(path: Path, names: Sequence[str]) -> str:
+    """Why a table is one of PHANGS-HST; empty when it is not."""
+    if any(name.upper().startswith("PHANGS_F") for name in names):
+        return "by its columns PHANGS_F..."
+    if "phangs" in path.name.lower() and any(name.upper().startswith("PHANGS_") for name in names):
+        return "by the file's name and its columns PHANGS_..."
+    return ""
 
 
 def _headerless(path: Path) -> int:
@@ -131,13 +140,8 @@ def guess_table(path: Path, given: Mapping[str, Any]) -> Guess:
     guess = Guess({}, [], [])
     bands = _guess_bands(file.names, path, given, guess)
     _guess_rest(file.names, given, guess)
-    _guess_numbers(_first_rows(file), bands, given, guess)
+    _guess_numbers(next(file.pieces()), bands, given, guess)
     return guess
-
-
-def _first_rows(file: Any) -> Any:
-    """The first piece of a file that comes in pieces, or all of it."""
-    return next(file.pieces()) if hasattr(file, "pieces") else file
 
 
 def _guess_bands(

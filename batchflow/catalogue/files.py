@@ -14,9 +14,10 @@ from batchflow.catalogue.binary import open_fits, open_parquet, open_votable
 from batchflow.catalogue.columns import ColumnFile, TableFile, reading
 from batchflow.catalogue.delimited import open_csv, open_ecsv
 from batchflow.catalogue.stored import Stored, find_stored
+from batchflow.catalogue_settings import CatalogueSettings
 from batchflow.errors import UserError, nearest
 
-__all__ = ["ColumnFile", "TableFile", "check_input", "checksum", "find_files", "open_columns"]
+__all__ = ["ColumnFile", "TableFile", "check_files", "check_input", "checksum", "find_files", "open_columns"]
 
 OPENERS: Mapping[str, Callable[[Stored, int | None], TableFile]] = {
     "fits": open_fits,
@@ -66,6 +67,31 @@ def find_files(paths: Sequence[Path]) -> tuple[Path, ...]:
     if twice := sorted({path for path in paths if list(paths).count(path) > 1}):
         raise UserError(f"catalogue {twice[0]} is listed twice in path = [...]; remove one")
     return tuple(sorted({file for path in paths for file in _matches(path)}))
+
+
+def check_files(entries: Sequence[CatalogueSettings]) -> None:
+    """Refuse a file whose rows two catalogues would take.
+
+    Parameters
+    ----------
+    entries : sequence of CatalogueSettings
+        The catalogues of a job.
+
+    Raises
+    ------
+    UserError
+        When a file is in two of them, unless each takes other classes.
+    """
+    owners: dict[Path, list[CatalogueSettings]] = {}
+    for entry in entries:
+        for path in find_files(entry.paths):
+            for other in owners.setdefault(path.resolve(), []):
+                if entry.classes is None or other.classes is None or set(entry.classes) & set(other.classes):
+                    raise UserError(
+                        f"{path} is in two catalogues, {other.survey!r} and {entry.survey!r}: every cluster "
+                        "would count twice; take it out of one, or give each other classes"
+                    )
+            owners[path.resolve()].append(entry)
 
 
 def _matches(path: Path) -> list[Path]:

@@ -12,6 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from batchflow import stages
+from batchflow.catalogue.files import check_files
 from batchflow.catalogue.galaxies import GalaxyTally
 from batchflow.catalogue.partition import CatalogueWriter, Part
 from batchflow.catalogue.read import CatalogueReader
@@ -57,9 +58,10 @@ def ensure_catalogue(job: Job, run: RunFolder, mode: Mode) -> list[Part]:
     writer = CatalogueWriter(run.catalogue, job.infer.rows_per_part, footer)
     # By name, so that the order of the entries in the job file does not matter.
     readers = [
-        CatalogueReader(entry, job.model.bands)
+        CatalogueReader(entry, job.model.bands, job.model.curves)
         for entry in sorted(job.catalogue, key=lambda entry: entry.survey)
     ]
+    check_files(job.catalogue)
     for reader in readers:
         for piece in reader.pieces():
             writer.add(piece)
@@ -68,9 +70,12 @@ def ensure_catalogue(job: Job, run: RunFolder, mode: Mode) -> list[Part]:
     repeated = flag_repeated(parts, run.catalogue)
     _tell(readers, repeated)
     # The index is written last: a catalogue without it was broken off, and is made anew.
-    write_json(
-        run.catalogue / INDEX, {"settings": flatten(settings), "parts": [_plain(part, run) for part in parts]}
-    )
+    index = {
+        "settings": flatten(settings),
+        "parts": [_plain(part, run) for part in parts],
+        "surveys": {reader.entry.survey: sorted(reader.tally.surveys) for reader in readers},
+    }
+    write_json(run.catalogue / INDEX, index)
     return parts
 
 
@@ -134,6 +139,28 @@ def find_catalogue(job: Job, run: RunFolder) -> list[Part] | None:
     return parts
 
 
+def surveys_of_entries(parts: Sequence[str | Path]) -> dict[str, list[str]]:
+    """Surveys that each catalogue of the job turned out to hold.
+
+    Parameters
+    ----------
+    parts : sequence of str or Path
+        Files of the normalised catalogue.
+
+    Returns
+    -------
+    dict of str to list of str
+        Names of surveys by that of the catalogue; empty where there is no index beside the parts.
+    """
+    if not parts:
+        return {}
+    try:
+        index = json.loads((Path(parts[0]).parents[1] / INDEX).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {str(name): list(found) for name, found in index.get("surveys", {}).items()}
+
+
 def survey_pieces(parts: Iterable[str | Path]) -> Iterator[tuple[str, pa.Table]]:
     """The normalised catalogue by survey, a part at a time: memory does not grow with it.
 
@@ -151,25 +178,6 @@ def survey_pieces(parts: Iterable[str | Path]) -> Iterator[tuple[str, pa.Table]]
         table = pq.ParquetFile(path).read()
         for name in sorted(pc.unique(table["survey"]).to_pylist()):
             yield name, table.filter(pc.equal(table["survey"], name))
-
-
-def survey_tables(parts: Iterable[str | Path]) -> Mapping[str, pa.Table]:
-    """The normalised catalogue by survey, whole, for the noise model.
-
-    Parameters
-    ----------
-    parts : iterable of str or Path
-        Files of the normalised catalogue.
-
-    Returns
-    -------
-    mapping of str to pyarrow.Table
-        Rows of each survey.
-    """
-    found: dict[str, list[pa.Table]] = {}
-    for name, table in survey_pieces(parts):
-        found.setdefault(name, []).append(table)
-    return {name: pa.concat_tables(found[name]) for name in sorted(found)}
 
 
 def _plain(part: Part, run: RunFolder) -> dict[str, Any]:

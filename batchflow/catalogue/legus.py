@@ -94,7 +94,8 @@ def understand(values: Floats, path: Path, entry: CatalogueSettings) -> RawCatal
     own = _own_bands(path, entry, known)
     survey = _survey(path, entry)
     magnitude, error = values[:, 5 + shift : 15 + shift : 2], values[:, 6 + shift : 16 + shift : 2]
-    flux, flux_err = _fluxes(_zero_points(path, entry, own), magnitude, error)
+    zero_points = _zero_points(path, entry, own)
+    flux, flux_err = _fluxes(zero_points, magnitude, error)
     return RawCatalogue(
         galaxy=[_galaxy(path, entry, known)] * len(values),
         object_id=[f"{survey}-{number:.15g}" for number in values[:, 0]],
@@ -107,6 +108,8 @@ def understand(values: Floats, path: Path, entry: CatalogueSettings) -> RawCatal
         class_=_classes(values[:, 33 + shift]),
         published=_published(values, shift),
         sentinels=_count_sentinels(magnitude, error),
+        units=dict.fromkeys(own, "Vega magnitudes, as LEGUS publishes them"),
+        zero_points=zero_points,
     )
 
 

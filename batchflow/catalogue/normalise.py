@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -13,6 +14,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from batchflow.catalogue_settings import CatalogueSettings
+from batchflow.physics.bands import read_curve
 from batchflow.physics.foreground import deredden, foreground_coefficients
 from batchflow.schema import LIMIT_SIGMA, PUBLISHED, Flag, catalogue_schema
 from batchflow.schema import error_column as error_name
@@ -56,6 +58,12 @@ class RawCatalogue:
     """Milky-Way E(B-V) that the reader took out of the fluxes [mag]; None when it took out nothing."""
     survey: Sequence[str] | None = None
     """Survey of each row, where a file holds several; None when all are of the entry's own."""
+    units: Mapping[str, str] = field(default_factory=dict)
+    """Unit of each band's fluxes, in words, and who says so."""
+    zero_points: Mapping[str, float] = field(default_factory=dict)
+    """AB - Vega [mag] of the bands that were converted from Vega magnitudes."""
+    id_names: tuple[str, ...] = ()
+    """Names of the id, where published values are joined on it from files of their own."""
     lacking: Mapping[str, Bools] = field(default_factory=dict)
     """Rows whose survey does not have a band of `flux` at all: it is not missing there."""
 
@@ -104,7 +112,9 @@ def clean_band(flux: Floats, error: Floats, limit: Bools, limit_sigma: float = L
     )
 
 
-def complete(raw: RawCatalogue, entry: CatalogueSettings) -> RawCatalogue:
+def complete(
+    raw: RawCatalogue, entry: CatalogueSettings, curves: Mapping[str, Path] | None = None
+) -> RawCatalogue:
     """Fill in what the job says of a survey, and take out the Milky Way that is left in it.
 
     Parameters
@@ -113,6 +123,8 @@ def complete(raw: RawCatalogue, entry: CatalogueSettings) -> RawCatalogue:
         What the reader understood.
     entry : CatalogueSettings
         Its distance error, for rows without one; its `foreground_ebv`, unless the reader took it out.
+    curves : mapping of str to Path, optional
+        Files of the job's own throughput curves, by band.
 
     Returns
     -------
@@ -126,7 +138,7 @@ def complete(raw: RawCatalogue, entry: CatalogueSettings) -> RawCatalogue:
     if not entry.foreground_ebv or raw.foreground_ebv is not None:
         return raw
     ebv = entry.foreground_ebv
-    screen = _foreground(tuple(raw.flux))
+    screen = _foreground(tuple((band, (curves or {}).get(band)) for band in raw.flux))
     return replace(
         raw,
         flux={band: deredden(values, screen[band], ebv) for band, values in raw.flux.items()},
@@ -136,8 +148,10 @@ def complete(raw: RawCatalogue, entry: CatalogueSettings) -> RawCatalogue:
 
 
 @lru_cache(maxsize=64)
-def _foreground(bands: tuple[str, ...]) -> Mapping[str, float]:
-    return foreground_coefficients(bands)
+def _foreground(bands: tuple[tuple[str, Path | None], ...]) -> Mapping[str, float]:
+    return foreground_coefficients(
+        [name if curve is None else read_curve(curve, name) for name, curve in bands]
+    )
 
 
 def normalise(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -41,7 +42,6 @@ class _Galaxy:
 
     waiting: list[pa.Table] = field(default_factory=list)
     n_waiting: int = 0
-    n_parts: int = 0
 
 
 @dataclass
@@ -60,6 +60,8 @@ class CatalogueWriter:
     """Parts written so far."""
     _galaxies: dict[str, _Galaxy] = field(default_factory=dict)
     _n_waiting: int = 0
+    _n_parts: Counter[str] = field(default_factory=Counter)
+    """Parts written so far, by folder without case."""
 
     def add(self, piece: pa.Table) -> None:
         """Take in rows, and write the parts that are full.
@@ -113,9 +115,13 @@ class CatalogueWriter:
         found.waiting = []
 
     def _write(self, galaxy: str, found: _Galaxy, rows: pa.Table) -> None:
-        path = partition_folder(self.folder, galaxy) / f"part-{found.n_parts:05d}.parquet"
+        folder = partition_folder(self.folder, galaxy)
+        # Where the file system ignores case, NGC628 and ngc628 share a folder: no part may have the name of
+        # another.
+        number = self._n_parts[folder.name.casefold()]
+        path = folder / f"part-{number:05d}.parquet"
         self.parts.append(_write(path, rows, galaxy, self.footer))
-        found.n_parts += 1
+        self._n_parts[folder.name.casefold()] += 1
         found.n_waiting -= rows.num_rows
         self._n_waiting -= rows.num_rows
 

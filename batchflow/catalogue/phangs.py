@@ -9,7 +9,7 @@ shipped. Each target is a survey of its own for the noise: exposures differ.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ from batchflow.catalogue.files import open_columns
 from batchflow.catalogue.normalise import RawCatalogue
 from batchflow.catalogue.phangs_columns import HUMAN, MACHINE, find, flux_names, published, vega_names
 from batchflow.catalogue.phangs_rows import Rows, rows_of
-from batchflow.catalogue.phangs_sed import SedTable, open_sed
+from batchflow.catalogue.phangs_sed import open_sed
 from batchflow.catalogue.phangs_targets import Target
 from batchflow.catalogue.units import converted, flux_error, flux_from_magnitude
 from batchflow.catalogue.values import numbers
@@ -71,24 +71,28 @@ def read_phangs(path: Path, entry: CatalogueSettings, bands: Sequence[str]) -> I
     UserError
         As `understand`.
     """
-    seen: set[str] = set()
     for file in open_columns(path, entry.file_type, entry.hdu).pieces():
-        raw = understand(file, entry, bands)
-        if entry.sed_path is not None:
-            seen.update(raw.object_id)
-            id_names = rows_of(file, entry).id_names
-        yield raw
-    if (sed := open_sed(entry, id_names) if seen else None) is not None:
-        _report_unseen(path, sed, seen)
+        yield understand(file, entry, bands)
 
 
-def _report_unseen(path: Path, sed: SedTable, seen: set[str]) -> None:
-    """Say which published values have no photometry."""
-    if unseen := sed.unseen(seen):
-        logger.warning(
-            "%s: %d clusters of sed_path have no row of photometry here, the first %s",
-            *(path, len(unseen), unseen[0]),
-        )
+def report_unseen(entry: CatalogueSettings, joined: Mapping[tuple[str, ...], set[str]]) -> None:
+    """Say which published values have no photometry in any of a catalogue's files.
+
+    Parameters
+    ----------
+    entry : CatalogueSettings
+        The catalogue.
+    joined : mapping of tuple of str to set of str
+        Ids that its files of photometry have, by the names of the id's column.
+    """
+    seen = set().union(*joined.values())
+    for id_names in joined:
+        sed = open_sed(entry, id_names)
+        if unseen := sed.unseen(seen) if sed is not None else []:
+            logger.warning(
+                "%s: %d clusters of sed_path have no row of photometry, the first %s",
+                *(entry.survey, len(unseen), unseen[0]),
+            )
 
 
 def understand(file: ColumnFile, entry: CatalogueSettings, bands: Sequence[str]) -> RawCatalogue:
@@ -138,7 +142,29 @@ def understand(file: ColumnFile, entry: CatalogueSettings, bands: Sequence[str])
         class_=_classes(file, entry),
         published=values,
         sentinels=_sentinels(file, rows, found, n_without),
+        units={band: _unit(file, band) for band in own},
+        zero_points=_zero_points(file, entry, rows, own),
+        id_names=rows.id_names if entry.sed_path is not None else (),
     )
+
+
+def _unit(file: ColumnFile, band: str) -> str:
+    """What a band's fluxes are taken from, in words."""
+    filter_ = band.partition("_")[2].upper()
+    in_mjy = all(find(file, *names) for names in flux_names(filter_))
+    return "mJy, of columns ..._mJy" if in_mjy else "Vega magnitudes, of columns ..._VEGA"
+
+
+def _zero_points(
+    file: ColumnFile, entry: CatalogueSettings, rows: Rows, bands: Sequence[str]
+) -> dict[str, float]:
+    """AB - Vega [mag] of the bands that come as Vega magnitudes; the median of the targets."""
+    shipped = {
+        band: float(np.median([t.zero_points[band] for t in rows.targets if band in t.zero_points]))
+        for band in bands
+        if _unit(file, band).startswith("Vega")
+    }
+    return {band: entry.zero_points.get(band, value) for band, value in shipped.items()}
 
 
 def _own_bands(rows: Rows, entry: CatalogueSettings) -> list[str]:

@@ -108,6 +108,8 @@ def understand(file: ColumnFile, entry: CatalogueSettings, bands: Sequence[str])
         limit={band: each[2] for band, each in found.items()},
         published=_published(file),
         sentinels=_count_sentinels(file, own),
+        units=dict.fromkeys(own, "Vega magnitudes, as PHAT and PHATTER publish them"),
+        zero_points={band: vega_zero_point(entry.zero_points, band, str(file.path)) for band in own},
     )
 
 

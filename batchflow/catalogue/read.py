@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from batchflow.catalogue.files import find_files
 from batchflow.catalogue.legus import read_legus
 from batchflow.catalogue.normalise import RawCatalogue, complete, flag_duplicates, normalise
-from batchflow.catalogue.phangs import read_phangs
+from batchflow.catalogue.phangs import read_phangs, report_unseen
 from batchflow.catalogue.phatter import read_phatter
 from batchflow.catalogue.summary import CatalogueSummary, Tally
 from batchflow.catalogue.table import read_table
@@ -41,8 +41,12 @@ class CatalogueReader:
     """The files and how to read them."""
     bands: Sequence[str]
     """All bands of the job."""
+    curves: Mapping[str, Path] = field(default_factory=dict)
+    """Files of the job's own throughput curves, by band."""
     tally: Tally = field(default_factory=Tally)
     """Counts of the pieces read so far."""
+    _joined: dict[tuple[str, ...], set[str]] = field(default_factory=dict)
+    """Ids met so far of files whose published values are in files of their own."""
 
     def pieces(self) -> Iterator[pa.Table]:
         """Read everything from the first row to the last.
@@ -61,8 +65,11 @@ class CatalogueReader:
         for path in find_files(self.entry.paths):
             for raw in READERS[self.entry.format](path, self.entry, self.bands):
                 _check_bands(path, raw, self.bands)
+                if raw.id_names:
+                    self._joined.setdefault(raw.id_names, set()).update(raw.object_id)
                 yield self._take(path, raw)
         self._check_classes()
+        report_unseen(self.entry, self._joined)
 
     def summary(self) -> CatalogueSummary:
         """What was understood of the pieces read so far."""
@@ -74,7 +81,7 @@ class CatalogueReader:
         entry = self.entry
         if entry.classes is not None and raw.class_ is None:
             raise UserError(f"{path}: classes = {list(entry.classes)}, but the file has no column class_")
-        table = normalise(complete(raw, entry), entry.survey, self.bands, entry.limit_sigma)
+        table = normalise(complete(raw, entry, self.curves), entry.survey, self.bands, entry.limit_sigma)
         if entry.classes is not None:
             table = table.filter(pc.is_in(table["class_"], pa.array(entry.classes, pa.int16())))
         self.tally.add(raw, table)

@@ -73,6 +73,8 @@ def _repeated(parts: Sequence[_Part], folder: Path) -> Iterator[Any]:
 
     if not parts:
         raise UserError("the job's catalogues have no row: see its classes")
+    # What reading left with Arrow's allocator would stand beside what DuckDB takes.
+    pa.default_memory_pool().release_unused()
     with tempfile.TemporaryDirectory(prefix=".repeated-", dir=folder) as scratch:
         settings: dict[str, Any] = {
             "memory_limit": MEMORY,

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+import tempfile
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 
-from batchflow.catalogue.read import read_with_summary
+from batchflow.catalogue.columns import PIECE_ROWS
+from batchflow.catalogue.galaxies import GalaxyExtent, GalaxyTally
+from batchflow.catalogue.partition import write_catalogue
+from batchflow.catalogue.read import CatalogueReader
 from batchflow.catalogue.summary import CatalogueSummary
 from batchflow.catalogue.units import AB_OF_ONE_MJY
 from batchflow.catalogue_settings import CatalogueSettings
@@ -17,9 +24,9 @@ from batchflow.errors import UserError
 from batchflow.mocks.coverage import NoiseFigures, noise_figures
 from batchflow.mocks.estimate import estimate_noise
 from batchflow.mocks.noise import NoiseModel
-from batchflow.mocks.survey_sample import SurveySample, sample_surveys
+from batchflow.mocks.survey_sample import CatalogueParts, SurveySample, sample_surveys
 from batchflow.mocks.unreported import Unreported
-from batchflow.schema import flux_column, limit_column
+from batchflow.schema import Flag, limit_column
 
 REASONS = {
     "MISSING_BAND": "a band of the survey was not measured; it is left out of the likelihood",
@@ -56,6 +63,8 @@ class BandFigures:
     """Scatter of the depth between objects [dex]."""
     zero_point: float | None
     """AB - Vega [mag], where magnitudes were Vega."""
+    unit: str = ""
+    """Unit of its column, in words."""
 
     @property
     def depth_ab(self) -> float | None:
@@ -110,7 +119,12 @@ class Description:
         }
 
 
-def describe(entry: CatalogueSettings, bands: Sequence[str], systematic: float = 0.05) -> Description:
+def describe(
+    entry: CatalogueSettings,
+    bands: Sequence[str],
+    systematic: float = 0.05,
+    curves: Mapping[str, Path] | None = None,
+) -> Description:
     """Read a catalogue and say what is in it.
 
     Parameters
@@ -121,6 +135,8 @@ def describe(entry: CatalogueSettings, bands: Sequence[str], systematic: float =
         Bands it may have.
     systematic : float
         Fractional error that it does not report.
+    curves : mapping of str to Path, optional
+        Files of the job's own throughput curves, by band.
 
     Returns
     -------
@@ -132,23 +148,41 @@ def describe(entry: CatalogueSettings, bands: Sequence[str], systematic: float =
     UserError
         When the file is not what the entry says, or nothing in it is measured.
     """
-    table, summary = read_with_summary(entry, bands)
-    own = tuple(band for band in bands if summary.bands.get(band))
+    reader = CatalogueReader(entry, bands, curves or {})
+    unreported = Unreported(systematic if entry.systematic is None else entry.systematic)
+    # The file is read once, into parts: what follows goes through them several times.
+    with tempfile.TemporaryDirectory(prefix="batchflow-") as scratch:
+        parts = write_catalogue(reader.pieces(), Path(scratch), PIECE_ROWS, {})
+        paths = [str(part.path) for part in parts]
+        reader.tally.count_duplicates(_count_duplicates(paths))
+        return _described(reader, paths, unreported)
+
+
+def _described(reader: CatalogueReader, paths: Sequence[str], unreported: Unreported) -> Description:
+    summary = reader.summary()
+    own = tuple(band for band in reader.bands if summary.bands.get(band))
     if not own:
-        raise UserError(f"{entry.path}: no row has a usable flux in any band; see its unit and sentinels")
-    pieces = [table]
+        raise UserError(f"{summary.path}: no row has a usable flux in any band; see its unit and sentinels")
+    pieces = CatalogueParts(paths, own)
     samples = sample_surveys(pieces, own)
-    noise = estimate_noise(
-        pieces, own, Unreported(systematic if entry.systematic is None else entry.systematic)
-    )
+    noise = estimate_noise(pieces, own, unreported)
+    limits: Counter[str] = Counter()
+    for piece in pieces:
+        limits.update({band: pc.sum(piece[limit_column(band)]).as_py() for band in own})
     return Description(
         summary,
-        tuple(_band(band, summary, pieces, noise, samples) for band in own),
-        _galaxies(pieces),
+        tuple(_band(band, summary, limits[band], noise, samples) for band in own),
+        _galaxies(reader.tally.galaxies),
         tuple(noise_figures(noise, pieces)),
         noise,
         samples,
     )
+
+
+def _count_duplicates(paths: Sequence[str]) -> int:
+    """Rows whose id another row of the galaxy has."""
+    flags = (pq.read_table(path, columns=["flags"], partitioning=None)["flags"].to_numpy() for path in paths)
+    return sum(int((column & Flag.DUPLICATE_ID != 0).sum()) for column in flags)
 
 
 def _coverage(found: NoiseFigures) -> dict[str, Any]:
@@ -163,26 +197,25 @@ def _coverage(found: NoiseFigures) -> dict[str, Any]:
 def _band(
     band: str,
     summary: CatalogueSummary,
-    pieces: Sequence[pa.Table],
+    limits: int,
     noise: NoiseModel,
     samples: Mapping[str, SurveySample],
 ) -> BandFigures:
     place = noise.bands.index(band)
-    limits = sum(int(piece[limit_column(band)].to_numpy().sum()) for piece in pieces)
-    found = sum(int(np.isfinite(piece[flux_column(band)].to_numpy()).sum()) for piece in pieces)
     pairs = [sample.kept.band(place) for sample in samples.values()]
     signal = np.concatenate([flux / error for flux, error in pairs])
     quantiles = tuple(float(value) for value in np.quantile(signal, QUANTILES)) if len(signal) else None
     return BandFigures(
         band,
-        measured=found - limits,
+        measured=summary.bands[band] - limits,
         limits=limits,
-        missing=summary.n_rows - found,
+        missing=summary.n_rows - summary.bands[band],
         signal=quantiles,  # type: ignore[arg-type]  # three quantiles
         depth_mjy=_middle(noise.depth[:, place]),
         floor=_middle(noise.fractional[:, place]),
         scatter_dex=_middle(noise.scatter[:, place]),
         zero_point=summary.zero_points.get(band),
+        unit=summary.units.get(band, ""),
     )
 
 
@@ -192,31 +225,12 @@ def _middle(values: Any) -> float | None:
     return float(np.median(known)) if len(known) else None
 
 
-def _galaxies(pieces: Iterable[pa.Table]) -> tuple[GalaxyFigures, ...]:
+def _galaxies(tally: GalaxyTally) -> tuple[GalaxyFigures, ...]:
     """Galaxies by name, with their rows and distances."""
-    found: dict[str, GalaxyFigures] = {}
-    wanted = [("distance_mpc", "min"), ("distance_mpc", "max"), ("object_id", "count")]
-    for piece in pieces:
-        table = pa.table(
-            {
-                "galaxy": piece["galaxy"].cast(pa.string()),
-                "distance_mpc": pa.array(piece["distance_mpc"].to_numpy(), from_pandas=True),
-                "object_id": piece["object_id"],
-            }
-        )
-        for row in table.group_by("galaxy").aggregate(wanted).to_pylist():
-            own = _galaxy(row)
-            before = found.get(own.galaxy)
-            found[own.galaxy] = own if before is None else _joined(before, own)
-    return tuple(found[name] for name in sorted(found))
+    return tuple(_galaxy(name, tally.extents[name]) for name in sorted(tally.extents))
 
 
-def _galaxy(row: Mapping[str, Any]) -> GalaxyFigures:
-    low, high = row["distance_mpc_min"], row["distance_mpc_max"]
-    return GalaxyFigures(row["galaxy"], row["object_id_count"], None if low is None else (low, high))
-
-
-def _joined(first: GalaxyFigures, second: GalaxyFigures) -> GalaxyFigures:
-    spans = [found.distance_mpc for found in (first, second) if found.distance_mpc is not None]
-    span = (min(low for low, _ in spans), max(high for _, high in spans)) if spans else None
-    return replace(first, clusters=first.clusters + second.clusters, distance_mpc=span)
+def _galaxy(name: str, extent: GalaxyExtent) -> GalaxyFigures:
+    known = np.isfinite(extent.nearest_mpc)
+    span = (float(extent.nearest_mpc), float(extent.farthest_mpc)) if known else None
+    return GalaxyFigures(name, extent.n_rows, span)

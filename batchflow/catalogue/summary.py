@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +14,6 @@ import pyarrow.compute as pc
 from batchflow.catalogue.galaxies import GalaxyTally
 from batchflow.catalogue.normalise import RawCatalogue
 from batchflow.catalogue_settings import CatalogueSettings
-from batchflow.physics.bands import AB_MINUS_VEGA
 from batchflow.schema import Flag, flux_column
 
 
@@ -37,13 +36,15 @@ class CatalogueSummary:
     bands: Mapping[str, int]
     """Rows with a usable flux or limit, by band of the survey."""
     zero_points: Mapping[str, float]
-    """AB - Vega [mag] by band, where the file is in Vega magnitudes."""
+    """AB - Vega [mag] by band, where the file is in Vega magnitudes; the median where rows differ."""
     sentinels: Mapping[str, int]
     """Values that stand for none, by what they mean; in the whole file."""
     flags: Mapping[str, int]
     """Rows by flag; those flags that occur."""
     surveys: Mapping[str, int] = field(default_factory=dict)
     """Rows by survey, where the files hold several."""
+    units: Mapping[str, str] = field(default_factory=dict)
+    """Unit by band, in words."""
     warnings: tuple[str, ...] = ()
     """What may be wrong with the galaxies' names, positions or distances."""
 
@@ -60,9 +61,17 @@ class CatalogueSummary:
         }
         lines = [f"{self.survey}: {self.n_rows} rows from {self.path}{left_out}"]
         lines += [f"  {name}: {_counts(values)}" for name, values in named.items() if values]
+        lines += [f"  {bands} in {unit}" for unit, bands in self.bands_by_unit().items()]
         if self.zero_points:
             lines.append(f"  AB - Vega [mag]: {_counts(self.zero_points)}")
         return lines + [f"  warning: {text}" for text in self.warnings]
+
+    def bands_by_unit(self) -> dict[str, str]:
+        """Bands, with commas between, by the unit that they share."""
+        named: dict[str, list[str]] = {}
+        for band, unit in self.units.items():
+            named.setdefault(unit, []).append(band)
+        return {unit: ", ".join(bands) for unit, bands in named.items()}
 
 
 def _counts(values: Mapping[Any, float]) -> str:
@@ -82,6 +91,8 @@ class Tally:
     bands: Counter[str] = field(default_factory=Counter)
     sentinels: Counter[str] = field(default_factory=Counter)
     flags: Counter[str] = field(default_factory=Counter)
+    units: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+    zero_points: dict[str, set[float]] = field(default_factory=lambda: defaultdict(set))
     seen_classes: set[int] = field(default_factory=set)
     """Classes that the file has, taken or not."""
     galaxies: GalaxyTally = field(default_factory=GalaxyTally)
@@ -104,6 +115,10 @@ class Tally:
         self.classes.update(_value_counts(taken, "class_"))
         self.surveys.update(_value_counts(taken, "survey"))
         self.bands.update({band: _measured(taken, band) for band in raw.flux})
+        for band, unit in raw.units.items():
+            self.units[band].add(unit)
+        for band, value in raw.zero_points.items():
+            self.zero_points[band].add(value)
         flags = taken["flags"].to_numpy()
         self.flags.update({str(flag.name): int((flags & flag != 0).sum()) for flag in Flag})
         self.galaxies.add(taken)
@@ -118,6 +133,10 @@ class Tally:
         self.n_rows += other.n_rows
         for name in ("classes", "surveys", "bands", "sentinels", "flags"):
             getattr(self, name).update(getattr(other, name))
+        for band, units in other.units.items():
+            self.units[band] |= units
+        for band, values in other.zero_points.items():
+            self.zero_points[band] |= values
         self.seen_classes |= other.seen_classes
         self.galaxies.merge(other.galaxies)
 
@@ -145,23 +164,17 @@ class Tally:
             galaxies=self.galaxies.counts(),
             classes=dict(sorted(self.classes.items())),
             bands=dict(self.bands),
-            zero_points=_zero_points(entry, tuple(self.bands)),
+            zero_points={band: float(np.median(list(self.zero_points[band]))) for band in self.zero_points},
             sentinels={name: count for name, count in self.sentinels.items() if count},
             flags={flag.name: count for flag in Flag if flag.name and (count := self.flags[flag.name])},
             surveys=dict(sorted(self.surveys.items())) if several else {},
+            units={band: " or ".join(sorted(units)) for band, units in self.units.items()},
             warnings=tuple(self.galaxies.warnings()),
         )
 
 
 def _measured(table: pa.Table, band: str) -> int:
     return int(np.isfinite(table[flux_column(band)].to_numpy()).sum())
-
-
-def _zero_points(entry: CatalogueSettings, bands: tuple[str, ...]) -> dict[str, float]:
-    if entry.format not in ("legus", "phatter") and entry.unit != "Vega":
-        return {}
-    known = {**AB_MINUS_VEGA, **entry.zero_points}
-    return {band: known[band] for band in bands if band in known}
 
 
 def _value_counts(table: pa.Table, column: str) -> dict[Any, int]:

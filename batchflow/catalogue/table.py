@@ -99,6 +99,10 @@ def understand(file: ColumnFile, entry: CatalogueSettings, bands: Sequence[str])
         published={name: _published(file, entry, name) for name in PUBLISHED},
         sentinels=_sentinels(entry, measured),
         distance_error_mpc=_distance_errors(file, entry),
+        units={band: found.unit for band, found in measured.items()},
+        zero_points={
+            band: found.zero_point for band, found in measured.items() if found.zero_point is not None
+        },
     )
 
 
@@ -114,6 +118,10 @@ class Measured(NamedTuple):
     """Sentinels met."""
     n_marked: int
     """Limits that their error marked."""
+    unit: str
+    """Of the flux column, in words."""
+    zero_point: float | None
+    """AB - Vega [mag]; None when the unit is not Vega magnitudes."""
 
 
 def _own_bands(path: Path, entry: CatalogueSettings, bands: Sequence[str]) -> Sequence[str]:
@@ -151,16 +159,30 @@ def _measure(file: ColumnFile, entry: CatalogueSettings, band: str) -> Measured:
     none = _is_sentinel(entry, values)
     errors, marked = _marked_limits(entry, errors)
     no_error = _is_sentinel(entry, errors)
+    where, in_file = file.where(flux_name), file.units.get(flux_name, "")
+    unit = flux_unit(in_file, entry.unit, where)
+    if band in entry.zero_points and unit.system != "Vega":
+        raise UserError(f"{where}: zero_points are AB - Vega, but its unit is {unit.system}")
+    zero_point = vega_zero_point(entry.zero_points, band, where) if unit.system == "Vega" else None
     flux, error = _in_mjy(
         file,
         entry,
-        band,
+        (unit, zero_point or 0.0),
         (flux_name, np.where(none, np.nan, values)),
         (error_name, np.where(no_error, np.nan, errors)),
     )
     marked &= np.isfinite(flux)
     limit = marked | _limits(file, entry, band)
-    return Measured(flux, error, limit, int(none.sum() + no_error.sum()), int(marked.sum()))
+    n_sentinels = int(none.sum() + no_error.sum())
+    said = _unit_in_words(in_file, entry)
+    return Measured(flux, error, limit, n_sentinels, int(marked.sum()), said, zero_point)
+
+
+def _unit_in_words(in_file: str, entry: CatalogueSettings) -> str:
+    """Unit of a column, and whether the file or the job says so."""
+    if in_file.strip().lower() == "mag":
+        return f"mag, as the file says, of the system {entry.unit}, as unit says"
+    return f"{in_file.strip()}, as the file says" if in_file.strip() else f"{entry.unit}, as unit says"
 
 
 def _is_sentinel(entry: CatalogueSettings, values: Floats) -> Bools:
@@ -184,16 +206,18 @@ def _marked_limits(entry: CatalogueSettings, errors: Floats) -> tuple[Floats, Bo
 
 
 def _in_mjy(
-    file: ColumnFile, entry: CatalogueSettings, band: str, flux: tuple[str, Floats], error: tuple[str, Floats]
+    file: ColumnFile,
+    entry: CatalogueSettings,
+    scale: tuple[FluxUnit, float],
+    flux: tuple[str, Floats],
+    error: tuple[str, Floats],
 ) -> tuple[Floats, Floats]:
-    """Flux densities and errors [mJy] of the columns (name, numbers)."""
-    where, error_where = file.where(flux[0]), file.where(error[0])
+    """Flux densities and errors [mJy] of the columns (name, numbers), in a unit with its AB - Vega."""
+    unit, zero_point = scale
+    error_where = file.where(error[0])
     in_file, error_in_file = file.units.get(flux[0], ""), file.units.get(error[0], "")
-    unit = flux_unit(in_file, entry.unit, where)
-    if band in entry.zero_points and unit.system != "Vega":
-        raise UserError(f"{where}: zero_points are AB - Vega, but its unit is {unit.system}")
     if unit.is_magnitude:
-        flux_mjy = flux_from_magnitude(flux[1], _zero_point(entry, band, unit, where))
+        flux_mjy = flux_from_magnitude(flux[1], zero_point)
         return flux_mjy, flux_error(flux_mjy, _magnitude_error(error[1], error_in_file, error_where))
     # An error column without a unit shares that of the flux it belongs to.
     error_unit = flux_unit(error_in_file or in_file, entry.unit, error_where)
@@ -206,10 +230,6 @@ def _magnitude_error(errors: Floats, in_file: str, where: str) -> Floats:
     """Errors in magnitudes; a file may call their unit that of the magnitudes, mag(AB)."""
     plain = "" if is_magnitude_system(in_file) else in_file
     return converted(errors, plain, "mag", where)
-
-
-def _zero_point(entry: CatalogueSettings, band: str, unit: FluxUnit, where: str) -> float:
-    return 0.0 if unit.system == "AB" else vega_zero_point(entry.zero_points, band, where)
 
 
 def _sentinels(entry: CatalogueSettings, measured: Mapping[str, Measured]) -> dict[str, int]:
@@ -266,7 +286,8 @@ def _distances(file: ColumnFile, entry: CatalogueSettings) -> Floats:
         found = np.where(np.isnan(found), hubble_distance(file, name, wanted=np.isnan(found)), found)
     if entry.distance_mpc is not None:
         return np.where(np.isnan(found), entry.distance_mpc, found)
-    if np.isnan(found).all():
+    columns = (entry.columns.distance_mpc, entry.columns.redshift)
+    if not any(columns) and "distance_mpc" not in file.names:
         raise UserError(f"{file.path} gives no distance; add distance_mpc = ... [Mpc] to its [[catalogue]]")
     return found
 

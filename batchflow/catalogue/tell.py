@@ -78,7 +78,8 @@ def snippet(understood: Understood) -> str:
         TOML; what the file lacks is marked for the user to fill in.
     """
     values = understood.entry.model_dump(mode="json", exclude_defaults=True, exclude_none=True)
-    values = {"path": str(understood.entry.paths[0]), "format": understood.entry.format} | values
+    # The path comes first.
+    values = {"path": values["path"], "format": understood.entry.format} | values
     columns = values.pop("columns", {})
     lines = ["[[catalogue]]", *(_line(key, value, understood) for key, value in values.items())]
     if columns := {key: value for key, value in columns.items() if value != {}}:
@@ -117,10 +118,12 @@ def _head(understood: Understood, found: Description) -> Iterator[str]:
     for name, counts in named.items():
         if counts:
             yield f"  {name:<9}  " + ", ".join(f"{key} ({count})" for key, count in counts.items())
+    for unit, bands in summary.bands_by_unit().items():
+        yield f"  unit     {bands}: {unit}"
     absent = [band for band in understood.model.bands if band not in found.noise.bands]
     if absent:
         yield f"  missing  {', '.join(absent)}: no row is measured"
-    for text in getattr(summary, "warnings", ()):
+    for text in summary.warnings:
         yield f"  warning  {text}"
 
 

@@ -44,21 +44,22 @@ class Unreported:
         if strangers := [name for name in self.by_survey if name not in surveys]:
             raise UserError(
                 f"catalogue {strangers[0]!r} has systematic = {self.by_survey[strangers[0]]:g}, but no row "
-                f"is of a survey of that name; {nearest(strangers[0], surveys)}: a file of several surveys "
-                "takes [noise] systematic"
+                f"is of a survey of that name; {nearest(strangers[0], surveys)}"
             )
         survey = [*(self.by_survey.get(name, self.systematic) for name in surveys), self.systematic]
         model = [self.model_error.get(band, 0.0) for band in bands]
         return np.hypot(np.array(survey)[:, None], np.array(model)[None, :])
 
 
-def unreported_errors(job: Job) -> Unreported:
+def unreported_errors(job: Job, surveys: Mapping[str, Sequence[str]] | None = None) -> Unreported:
     """What the job says of errors that its catalogues do not report.
 
     Parameters
     ----------
     job : Job
         Its sections [noise] and [[catalogue]].
+    surveys : mapping of str to sequence of str, optional
+        Surveys that each catalogue turned out to hold, by its name; default the one of that name.
 
     Returns
     -------
@@ -67,5 +68,10 @@ def unreported_errors(job: Job) -> Unreported:
     """
     given = job.noise.model_error
     by_band = given if isinstance(given, dict) else dict.fromkeys(job.model.bands, given)
-    own = {entry.survey: entry.systematic for entry in job.catalogue if entry.systematic is not None}
+    own = {
+        name: entry.systematic
+        for entry in job.catalogue
+        if entry.systematic is not None
+        for name in (surveys or {}).get(entry.survey, (entry.survey,))
+    }
     return Unreported(job.noise.systematic, own, by_band)

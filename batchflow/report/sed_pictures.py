@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from batchflow import schema
-from batchflow.catalogue.read import read_catalogue
+from batchflow.catalogue.ingest import find_catalogue, survey_pieces
+from batchflow.catalogue.read import CatalogueReader
 from batchflow.config import Job
 from batchflow.errors import UserError, nearest
 from batchflow.paths import RunFolder
@@ -28,6 +30,9 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Point = dict[str, float]
 
+MOST = 20_000
+"""Clusters drawn at most."""
+
 AGES = (6.6, 7.0, 8.0, 9.0, 10.0)
 """Ages drawn where none is chosen [log10 yr]."""
 MARKED_AGES = (6.0, 7.0, 8.0, 9.0, 10.0)
@@ -39,6 +44,15 @@ WAVELENGTH_TICKS = (1500, 2000, 3000, 4000, 5000, 7000, 10000, 15000, 20000, 300
 LABELS = {"log_age": "log age", "log_mass": "log mass", "ebv": "E(B-V)", "rv": "R(V)", "metallicity": "Z"}
 AB_ZERO = 3.631e6
 """Flux density of magnitude 0 in the AB system [mJy]."""
+
+
+class _Sample(NamedTuple):
+    """Some of a job's clusters."""
+
+    flux: Floats
+    """Flux densities [mJy], shape (n_clusters, n_bands)."""
+    measured: NDArray[np.bool_]
+    """Bands that the largest survey has; all where there is none."""
 
 
 def chosen_points(job: Job, text: str) -> list[Point]:
@@ -132,8 +146,8 @@ def draw_model(job: Job, points: Sequence[Point], path: Path | None = None) -> P
     from matplotlib.figure import Figure
 
     engine = open_engine(job.model)
-    clusters = [read_catalogue(entry, job.model.bands) for entry in job.catalogue]
-    bands = _colour_bands(engine, clusters)
+    clusters = _sample(job, engine.bands)
+    bands = [engine.bands[i] for i in np.argsort(_pivots(engine)) if clusters.measured[i]]
     figure = Figure(figsize=(15, 5), layout="constrained")
     axes = figure.subplots(1, 3, width_ratios=(1.3, 1, 1))
     _spectra(axes[0], engine, points)
@@ -141,7 +155,7 @@ def draw_model(job: Job, points: Sequence[Point], path: Path | None = None) -> P
         if len(bands) < 3 + place:
             panel.set(title="too few bands for colours", xticks=[], yticks=[])
             continue
-        _colours(panel, engine, points[0], (*bands[place : place + 2], *bands[-2:]), clusters)
+        _colours(panel, engine, points[0], (*bands[place : place + 2], *bands[-2:]), clusters.flux)
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", dpi=130)
     target = path or RunFolder(job.output).report / "model.png"
@@ -213,13 +227,34 @@ def _pivots(engine: Engine) -> Floats:
     return np.array(engine.describe()["pivots_AA"])
 
 
-def _colour_bands(engine: Engine, clusters: Sequence[pa.Table]) -> list[str]:
-    """Bands that the largest catalogue has (all without one), from blue to red."""
-    largest = max(clusters, key=lambda table: table.num_rows, default=None)
-    order = [engine.bands[i] for i in np.argsort(_pivots(engine))]
-    if largest is None:
-        return order
-    return [band for band in order if np.isfinite(largest[schema.flux_column(band)].to_numpy()).any()]
+def _sample(job: Job, bands: Sequence[str]) -> _Sample:
+    """Go through the job's catalogues; of `MOST` rows and more, every second, fourth ... is kept."""
+    kept, step = np.empty((0, len(bands))), 1
+    rows: Counter[str] = Counter()
+    measured: dict[str, NDArray[np.bool_]] = {}
+    for name, piece in _surveys(job):
+        flux = np.stack([piece[schema.flux_column(band)].to_numpy() for band in bands], axis=1)
+        rows[name] += len(flux)
+        measured[name] = np.isfinite(flux).any(axis=0) | measured.get(name, False)
+        kept = np.concatenate([kept, flux[::step]])
+        while len(kept) > MOST:
+            kept, step = kept[::2], 2 * step
+    largest = max(rows, key=lambda name: (rows[name], name), default=None)
+    return _Sample(kept, np.ones(len(bands), dtype=bool) if largest is None else measured[largest])
+
+
+def _surveys(job: Job) -> Iterator[tuple[str, pa.Table]]:
+    """Rows by survey, in pieces: of the run's catalogue where it is made, else of the files."""
+    try:
+        parts = find_catalogue(job, RunFolder(job.output)) if job.catalogue else []
+    except UserError:  # made with other settings
+        parts = None
+    if parts is not None:
+        yield from survey_pieces([part.path for part in parts])
+        return
+    for entry in job.catalogue:
+        for piece in CatalogueReader(entry, job.model.bands, job.model.curves).pieces():
+            yield entry.survey, piece
 
 
 def _spectra(axes: Axes, engine: Engine, points: Sequence[Point]) -> None:
@@ -244,15 +279,12 @@ def _said(point: Point, names: Sequence[str]) -> str:
     return ", ".join(f"{LABELS.get(name, name)} = {point[name]:g}" for name in names)
 
 
-def _colours(
-    axes: Axes, engine: Engine, point: Point, bands: Sequence[str], clusters: Sequence[pa.Table]
-) -> None:
+def _colours(axes: Axes, engine: Engine, point: Point, bands: Sequence[str], clusters: Floats) -> None:
     """Colour of the first two bands against that of the last two."""
     blue, red = (bands[0], bands[1]), (bands[-2], bands[-1])
-    seen = [
-        np.stack([table[schema.flux_column(band)].to_numpy() for band in bands], axis=1) for table in clusters
-    ]
-    points = np.array([colours(np.concatenate(seen), bands, *pair) for pair in (red, blue)]) if seen else None
+    points = None
+    if len(clusters):
+        points = np.array([colours(clusters, engine.bands, *pair) for pair in (red, blue)])
     if points is not None:
         size = 2 if points.shape[1] > 500 else 4
         axes.plot(*points, ".", ms=size, color="0.65", zorder=1, label="catalogue")

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from batchflow.catalogue.files import checksum
+from batchflow.catalogue.ingest import surveys_of_entries
 from batchflow.config import Job
 from batchflow.flow.network import Specification
 from batchflow.infer.posterior import TABLE_FILE
@@ -125,7 +126,7 @@ def make_noise(job: Job, parts: list[str]) -> NoiseModel:
     NoiseModel
         One survey each.
     """
-    unreported = unreported_errors(job)
+    unreported = unreported_errors(job, surveys_of_entries(parts))
     noise = job.noise
     if noise.depth is not None:
         return explicit_noise(job.model.bands, noise.depth, unreported, noise.fractional, noise.brightness)

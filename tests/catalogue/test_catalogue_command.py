@@ -7,6 +7,7 @@ import tomllib
 from pathlib import Path
 
 import numpy as np
+import phangs_files as make
 import pytest
 from astropy.table import Table
 from typer.testing import CliRunner
@@ -23,6 +24,7 @@ KEYS = {
 }  # fmt: skip
 BAND_KEYS = {
     "band", "measured", "limits", "missing", "signal", "depth_mjy", "floor", "scatter_dex", "zero_point",
+    "unit",
 }  # fmt: skip
 
 
@@ -182,6 +184,67 @@ def test_legus_field_with_all_its_bands(shared):
     assert [band["band"] for band in found["bands"]][2:] == ["acs_f435w", "acs_f555w", "acs_f814w"]
     assert found["bands"][0]["measured"] == 2207
     assert found["surveys"][0]["outside_training"] <= 3
+
+
+def test_files_and_patterns_are_one_catalogue(odd, tmp_path):
+    (tmp_path / "more.csv").write_bytes(odd.read_bytes())
+    for arguments in ((odd, tmp_path / "more.csv"), (tmp_path / "*.csv",)):
+        found = as_json(*arguments, "--galaxy", "M83", "--distance", "4.9")
+        assert found["rows"] == 400
+        assert found["duplicates"] == 400
+        values = tomllib.loads('name = "j"\noutput = "o"\n' + found["snippet"])
+        values["model"] = {"bands": ["wfc3_f336w", "wfc3_f438w", "wfc3_f814w"]}
+        (entry,) = parse_job(values, "snippet", tmp_path / "elsewhere").catalogue
+        assert [str(path) for path in entry.paths] == [str(argument) for argument in arguments]
+
+
+def test_files_of_two_formats_are_no_catalogue(odd, tmp_path):
+    make.save(make.obs("ngc1566"), tmp_path / "z_phangs.fits")
+    with pytest.raises(UserError, match=r"odd.csv looks like table, but .*z_phangs.fits like phangs"):
+        run(odd, tmp_path / "z_phangs.fits")
+
+
+def test_memory_is_that_of_a_piece(odd, monkeypatch):
+    whole = as_json(odd)
+    monkeypatch.setattr("batchflow.catalogue.columns.PIECE_CELLS", 200)
+    monkeypatch.setattr("batchflow.catalogue.statistics.PIECE_ROWS", 30)
+    assert as_json(odd) == whole
+
+
+@pytest.mark.parametrize("target", ["ngc1566", "ngc628c"])
+def test_phangs_is_told_with_its_bands(target, tmp_path):
+    path = tmp_path / make.file_name(target, "obs-human-cluster-class12")
+    make.save(make.obs(target), path)
+    found = as_json(path)
+    assert found["format"] == "phangs"
+    camera = "acs" if target == "ngc628c" else "wfc3"
+    blue = "f435w" if target == "ngc628c" else "f438w"
+    assert [band["band"] for band in found["bands"]] == [
+        "wfc3_f275w", "wfc3_f336w", f"{camera}_{blue}", f"{camera}_f555w", f"{camera}_f814w",
+    ]  # fmt: skip
+    assert {band["unit"] for band in found["bands"]} == {"mJy, of columns ..._mJy"}
+    assert {band["zero_point"] for band in found["bands"]} == {None}
+
+
+def test_units_and_zero_points_are_said(odd, tmp_path):
+    assert {band["unit"] for band in as_json(odd)["bands"]} == {"Vega, as unit says"}
+    table = Table.read(odd)
+    for name in ("F336W_VEGA", "F438W_VEGA"):
+        table[name].unit, table[f"{name}_err"].unit = "uJy", "uJy"
+    table.write(tmp_path / "c.ecsv")
+    first, _, last = as_json(tmp_path / "c.ecsv", "--set", "unit=Vega")["bands"]
+    assert (first["unit"], first["zero_point"]) == ("uJy, as the file says", None)
+    assert (last["unit"], last["zero_point"]) == ("Vega, as unit says", 0.4288)
+
+
+def test_m33_is_told_as_phatter(shared):
+    found = as_json(shared / "data/m33_phatter/m33_phatter_clusters.fits")
+    assert (found["format"], found["rows"]) == ("phatter", 1214)
+    assert [band["band"] for band in found["bands"]] == [
+        "wfc3_f275w", "wfc3_f336w", "acs_f475w", "acs_f814w", "wfc3_f110w", "wfc3_f160w",
+    ]  # fmt: skip
+    assert found["lacking"] == ["galaxy", "distance_mpc"]
+    assert all(band["limits"] > 0 and band["zero_point"] is not None for band in found["bands"])
 
 
 def test_m33_read_as_a_table(shared):

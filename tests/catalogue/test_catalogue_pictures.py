@@ -26,7 +26,7 @@ PIVOTS = {
 
 @pytest.fixture(scope="module")
 def drawn():
-    understood = understand(Request(QUICKSTART))
+    understood = understand(Request((QUICKSTART,)))
     found = describe_file(understood)
     return found, catalogue_figure(found, understood.model)
 
@@ -113,6 +113,6 @@ def test_of_two_blue_bands_the_better_measured_one_is_drawn():
 
 
 def test_two_bands_have_errors_and_no_colours():
-    understood = understand(Request(QUICKSTART, bands=("wfc3_f336w", "wfc3_f814w")))
+    understood = understand(Request((QUICKSTART,), bands=("wfc3_f336w", "wfc3_f814w")))
     figure = catalogue_figure(describe_file(understood), understood.model)
     assert len(axes_of(figure)) == 2

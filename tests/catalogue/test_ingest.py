@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import replace
 
 import numpy as np
+import phangs_files as make_phangs
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
@@ -14,15 +16,17 @@ from batchflow import check, stages
 from batchflow.catalogue import columns as columns_module
 from batchflow.catalogue import read, repeated
 from batchflow.catalogue.galaxies import plain_name
-from batchflow.catalogue.ingest import ensure_catalogue, survey_pieces, survey_tables
+from batchflow.catalogue.ingest import ensure_catalogue, survey_pieces, surveys_of_entries
 from batchflow.catalogue.normalise import RawCatalogue, complete
 from batchflow.catalogue.read import CatalogueReader, read_catalogue, read_with_summary
 from batchflow.catalogue.summary import Tally
 from batchflow.config import CatalogueSettings, parse_job
 from batchflow.errors import UserError
 from batchflow.paths import RunFolder
+from batchflow.physics.bands import FOLDER, known_bands
 from batchflow.pipeline import run_stages
 from batchflow.schema import Flag
+from batchflow.train.task import make_noise
 
 BANDS = ("wfc3_f275w", "acs_f435w")
 
@@ -146,9 +150,68 @@ def test_survey_pieces_are_every_row_once(tmp_path):
     save(tmp_path / "b.csv", list("fghi"), ["y", "x", "y", "y"])
     parts, table = make(make_job(tmp_path, {"path": "a.csv"}, {"path": "b.csv"}, rows_per_part=2))
     paths = [str(part.path) for part in parts]
-    found = [id_ for _, piece in survey_pieces(paths) for id_ in piece["object_id"].to_pylist()]
-    assert sorted(found) == sorted(table["object_id"].to_pylist()) == list("abcdefghi")
-    assert {name: rows.num_rows for name, rows in survey_tables(paths).items()} == {"a": 5, "b": 4}
+    found = [(name, id_) for name, piece in survey_pieces(paths) for id_ in piece["object_id"].to_pylist()]
+    assert sorted(id_ for _, id_ in found) == sorted(table["object_id"].to_pylist()) == list("abcdefghi")
+    assert Counter(name for name, _ in found) == {"a": 5, "b": 4}
+
+
+def test_a_systematic_error_holds_for_every_survey_of_its_entry(tmp_path):
+    for target in ("ngc1566", "ngc628c"):
+        make_phangs.save(make_phangs.obs(target), tmp_path / make_phangs.file_name(target, "obs"))
+    path = save(tmp_path / "plain.csv", ["1", "2"])
+    job = make_job(
+        tmp_path,
+        {"path": "*obs*.fits", "format": "phangs", "name": "phangs", "systematic": 0.1},
+        {"path": path, "bands": BANDS},
+    )
+    job = job.model_copy(update={"model": job.model.model_copy(update={"bands": known_bands()})})
+    parts = ensure_catalogue(job, RunFolder(job.output), "resume")
+    surveys = surveys_of_entries([part.path for part in parts])
+    assert surveys == {"phangs": ["phangs-ngc1566", "phangs-ngc628c"], "plain": ["plain"]}
+    noise = make_noise(job, [str(part.path) for part in parts])
+    assert noise.surveys == ("phangs-ngc1566", "phangs-ngc628c", "plain")
+    assert noise.systematic[:3, 0].tolist() == [0.1, 0.1, 0.05]
+
+
+def test_a_file_in_two_catalogues_is_met_before_anything_runs(tmp_path):
+    path = save(tmp_path / "c.csv", ["1", "2"], class_=[1, 2])
+    job = make_job(tmp_path, {"path": path, "name": "a"}, {"path": "*.csv", "name": "b"})
+    message = "c.csv is in two catalogues, 'a' and 'b': every cluster would count twice"
+    with pytest.raises(UserError, match=message):
+        make(job)
+    assert sum(message in text for text in check.problems(job)) == 1
+    apart = make_job(
+        tmp_path, {"path": path, "name": "a", "classes": [1]}, {"path": "*.csv", "name": "b", "classes": [2]}
+    )
+    assert check.problems(apart) == []
+    assert make(apart)[1]["survey"].to_pylist() == ["a", "b"]
+
+
+def test_foreground_in_a_band_of_ones_own(tmp_path):
+    """A curve that is a shipped one under another name has its coefficient."""
+    curve = np.loadtxt(FOLDER / "acs_f435w.dat")
+    np.savetxt(tmp_path / "mine.dat", curve)
+    path = save(tmp_path / "c.csv", ["1", "2"])
+    mapping = {"flux": {"mine": "flux_acs_f435w"}, "error": {"mine": "error_acs_f435w"}}
+    values = {
+        "name": "job", "output": str(tmp_path / "run"),
+        "model": {"bands": ["mine", *BANDS], "curves": {"mine": "mine.dat"}},
+        "catalogue": [
+            {"path": str(path), "foreground_ebv": 0.3, "bands": ["mine", BANDS[0]], "columns": mapping}
+        ],
+    }  # fmt: skip
+    job = parse_job(values, "job", tmp_path)
+    assert check.problems(job) == []
+    _, table = make(job)
+    shipped = read_catalogue(CatalogueSettings(path=path, foreground_ebv=0.3), BANDS)
+    assert table["flux_mine"].to_numpy() == pytest.approx(shipped["flux_acs_f435w"].to_numpy())
+    assert table["flux_mine"][0].as_py() > 1.1 * 2e-3
+
+
+def test_pieces_without_a_distance_are_flagged(tmp_path, small_pieces):
+    path = save(tmp_path / "c.csv", [f"{i}" for i in range(6)], distance_mpc=[None] * 4 + [9.9] * 2)
+    table = read_catalogue(CatalogueSettings(path=path), BANDS)
+    assert [bool(flag & Flag.NO_DISTANCE) for flag in table["flags"].to_pylist()] == [True] * 4 + [False] * 2
 
 
 def warnings_of(tmp_path, ids, galaxies, **others):

@@ -38,6 +38,12 @@ def tables():
     return [survey("early", ["a", "a", "c", "a"], first_id=100), survey("late", ["a", "b", "a"])]
 
 
+def test_galaxies_that_differ_by_case_share_no_file_name(tmp_path):
+    parts = write_catalogue([survey("s", ["NGC628", "ngc628", "NGC628"])], tmp_path, 5, {})
+    assert [(part.galaxy, part.n_rows) for part in parts] == [("NGC628", 2), ("ngc628", 1)]
+    assert len({str(part.path).lower() for part in parts}) == 2
+
+
 def test_every_row_once_by_galaxy_survey_and_file(tmp_path, tables):
     parts = write_catalogue(tables, tmp_path, 2, {"seed": 1})
     assert [(part.galaxy, part.n_rows, part.first_id, part.last_id) for part in parts] == [

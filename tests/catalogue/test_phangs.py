@@ -82,7 +82,20 @@ def test_ages_and_masses_of_another_file(write, caplog):
         table, summary = read_with_summary(entry(path, sed_path=sed), BANDS)
     assert table["published_log_age"].to_numpy() == pytest.approx([np.nan] * 2 + [6, 7, 8, 9], nan_ok=True)
     assert summary.sentinels["row without a row in sed_path"] == 2
-    assert "1 clusters of sed_path have no row of photometry here, the first ngc1566-106" in caplog.text
+    assert "1 clusters of sed_path have no row of photometry, the first ngc1566-106" in caplog.text
+
+
+def test_clusters_of_another_file_are_not_missed(write, tmp_path, caplog):
+    """Files of class 1 and 2 and of class 3: each holds half of what the files of ages have."""
+    whole = make.obs("ngc1566")
+    for rows, name in ((whole[:3], "obs-class12"), (whole[3:], "obs-class3")):
+        write(rows, what=name)
+    sed = write(make.sed(n=8), what="sed")
+    with caplog.at_level(logging.WARNING):
+        read_with_summary(entry(sed.parent / "*obs-class*.fits", sed_path=sed), BANDS)
+    found = [text for text in caplog.messages if "no row of photometry" in text]
+    assert len(found) == 1
+    assert "2 clusters of sed_path" in found[0]
 
 
 def test_files_of_many_targets_join_by_target_and_id(write, tmp_path):
