@@ -63,6 +63,7 @@ def add_part(folder: Path, galaxy: str, draws: Draws, prior: PriorSettings = PRI
     boxes = prior.boxes()
     found = summary_columns(draws, boxes, flux_table())
     found |= {"n_bands": np.full(n, 5), "ood_pvalue": np.full(n, 0.5)}
+    found["member_spread"] = pa.nulls(n, pa.float32())
     run = RunFolder(Path(folder))
     flat = {
         f"prior.{name}.{shape}": value

@@ -172,7 +172,7 @@ def _columns(
     columns["efficiency"] = np.where(looked, share, np.nan)
     columns["log_evidence"] = _numbers(summary, "log_evidence") + log_evidence_change(before, change)
     columns["log_evidence_error"] = evidence_error(columns["efficiency"], after.lengths)
-    columns |= {"ppc_chi2": nan, "ppc_pvalue": nan}
+    columns |= {"ppc_chi2": nan, "ppc_pvalue": nan, "member_spread": pa.nulls(len(nan), pa.float32())}
     inferred = np.isfinite(before.log_weights).any(axis=1)
     lost = inferred & ~np.isfinite(share)
     least = float(settings.get("infer.min_efficiency", MIN_EFFICIENCY))
