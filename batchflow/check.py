@@ -93,7 +93,10 @@ def _look(entry: CatalogueSettings, job: Job) -> str:
     """Number of clusters of a catalogue, in words."""
     reader = CatalogueReader(entry, job.model.bands, job.model.curves)
     pieces = reader.pieces()
-    size = sum(path.stat().st_size for path in find_files(entry.paths))
+    files = find_files(entry.paths)
+    for path in files:
+        check_input(path)
+    size = sum(path.stat().st_size for path in files)
     if size > LARGEST:
         next(pieces, None)
         return f"more than {reader.tally.n_rows:,} ({size / 1e9:.1f} GB; only its beginning was read)"

@@ -167,15 +167,24 @@ def _reference(engine: Mapping[str, Any]) -> str:
 
 def _noise(noise: Mapping[str, Any]) -> str:
     rows = []
-    columns = (noise["surveys"], noise["depth"], noise["brightness"])
-    for survey, depth, (low, high) in zip(*columns, strict=True):
+    # The last row of `systematic` is for surveys that the model does not know.
+    columns = (noise["surveys"], noise["depth"], noise["brightness"], noise["systematic"][:-1])
+    for survey, depth, (low, high), added in zip(*columns, strict=True):
         known = dict(zip(noise["bands"], depth, strict=True))
         shown = ", ".join(f"{band} {1e6 * value:.3g}" for band, value in known.items() if value is not None)
-        rows.append([survey, shown, f"{10**low:.2g} to {10**high:.2g}"])
-    table = _table(["survey", "median 1-sigma depth [nJy]", "largest signal over depth"], rows)
-    return (
-        f"{table}\n\nBeside the reported errors, {100 * noise['systematic']:g} % of the flux in quadrature."
-    )
+        rows.append([survey, shown, f"{10**low:.2g} to {10**high:.2g}", _percents(added)])
+    heads = [
+        "survey",
+        "median 1-sigma depth [nJy]",
+        "largest signal over depth",
+        "unreported [% of the flux]",
+    ]
+    return f"{_table(heads, rows)}\n\nWhat the catalogues' errors do not hold is added to them in quadrature."
+
+
+def _percents(fractions: Sequence[float]) -> str:
+    low, high = 100 * min(fractions), 100 * max(fractions)
+    return f"{low:g}" if low == high else f"{low:g} to {high:g}, by band"
 
 
 def _training(description: Mapping[str, Any], members: int) -> str:

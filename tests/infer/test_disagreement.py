@@ -20,7 +20,7 @@ def made(shift: float, lost: int = 0) -> Draws:
     log_weights[0, :lost] = -np.inf
     nan = np.full(2, np.nan)
     values = {"log_age": age, "ebv": rng.uniform(0, 1, (2, N))}
-    return Draws(values, log_weights, log_weights, nan, nan, log_weights, nan)
+    return Draws(values, log_weights, log_weights, nan, nan, log_weights, nan, nuisances={})
 
 
 def test_equal_members_differ_by_chance_alone():

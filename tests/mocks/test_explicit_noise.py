@@ -27,7 +27,7 @@ def test_the_reference_problem_is_the_one_asked_for():
     assert (job.model.metallicity, job.model.extinction, job.model.rv) == (0.02, "CCM89", 3.1)
     noise = make_noise(job, [])
     assert noise.explicit
-    assert noise.systematic == 0
+    np.testing.assert_array_equal(noise.systematic, 0)
     np.testing.assert_array_equal(noise.fractional, 0.05)
 
 

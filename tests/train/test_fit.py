@@ -144,9 +144,9 @@ def test_a_lost_history_does_not_lose_a_finished_training(paths, unbroken, tmp_p
 
 
 def test_a_time_limit_ends_training_with_the_learning_rate_at_zero(paths, tmp_path):
-    settings = {"epochs": 10_000, "max_minutes": 1.5 / 60}
+    settings = {"epochs": 10_000, "max_minutes": 5 / 60}
     figures = train(toy_training(paths, settings), tmp_path)
-    assert 1.0 < figures["seconds"] < 6.0
+    assert 3.0 < figures["seconds"] < 15.0
     assert figures["steps"] < 100_000
     assert read_history(tmp_path / HISTORY_FILE)[-1].learning_rate < 1e-4
 
