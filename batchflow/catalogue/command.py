@@ -228,7 +228,8 @@ def _bands_of(entry: CatalogueSettings) -> tuple[str, ...]:
     try:
         firsts = [next(READERS[entry.format](path, entry, known_bands())) for path in find_files(entry.paths)]
     except UserError as error:
-        hint = "" if entry.bands else f" (here: --bands {','.join(USUAL)})"
+        together = "" if len(entry.paths) == 1 and entry.paths[0].exists() else "; it holds for every file"
+        hint = "" if entry.bands else f" (here: --bands {','.join(USUAL)}{together})"
         raise UserError(f"{error}{hint if 'bands = [' in str(error) else ''}") from None
     own = {band for first in firsts for band in first.flux}
     return tuple(sorted(own, key=lambda band: (load_band(band).pivot, band)))
