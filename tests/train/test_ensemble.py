@@ -245,7 +245,7 @@ def test_the_card_says_what_an_astronomer_asks(trained, copied):
         "open_model",
         "wfc3_f555w 31.6",
         "1 to 1e+03",
-        "5 % of the flux",
+        "| 5 |",
         "Not measured",
         "MIT",
         "torch",
