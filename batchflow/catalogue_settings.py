@@ -45,6 +45,9 @@ class CatalogueSettings(Settings):
     )
     hdu: int | None = Field(None, ge=0, description="of a FITS file, from 0; default the first table")
     name: str | None = Field(None, min_length=1, description="name of the survey; default: the file's")
+    noise_by: Literal["survey", "galaxy"] = Field(
+        "survey", description="whose errors are alike: the whole survey's, or each galaxy's, one survey each"
+    )
     galaxy: str | None = Field(None, min_length=1, description="for rows without a galaxy of their own")
     distance_mpc: PositiveFloat | None = Field(None, description="for rows without a distance [Mpc]")
     distance_error_mpc: NonNegativeFloat | None = Field(

@@ -122,7 +122,8 @@ def complete(
     raw : RawCatalogue
         What the reader understood.
     entry : CatalogueSettings
-        Its distance error, for rows without one; its `foreground_ebv`, unless the reader took it out.
+        Its distance error, for rows without one; its `foreground_ebv`, unless the reader took it out;
+        whether each galaxy is a survey.
     curves : mapping of str to Path, optional
         Files of the job's own throughput curves, by band.
 
@@ -131,6 +132,8 @@ def complete(
     RawCatalogue
         Fluxes, limits and errors times 10^(0.4 A) of the foreground in each band.
     """
+    if entry.noise_by == "galaxy" and raw.survey is None:
+        raw = replace(raw, survey=[f"{entry.survey}-{galaxy}" for galaxy in raw.galaxy])
     error = raw.distance_error_mpc
     if entry.distance_error_mpc is not None:
         own = np.full(len(raw.object_id), np.nan) if error is None else error

@@ -155,6 +155,13 @@ def test_survey_pieces_are_every_row_once(tmp_path):
     assert Counter(name for name, _ in found) == {"a": 5, "b": 4}
 
 
+def test_each_galaxy_can_be_a_survey_of_its_own(tmp_path):
+    path = save(tmp_path / "all.csv", list("abcd"), ["M31", "M33", "M31", "M33"])
+    parts, table = make(make_job(tmp_path, {"path": path, "noise_by": "galaxy"}))
+    assert table["survey"].to_pylist() == ["all-M31", "all-M31", "all-M33", "all-M33"]
+    assert surveys_of_entries([part.path for part in parts]) == {"all": ["all-M31", "all-M33"]}
+
+
 def test_a_systematic_error_holds_for_every_survey_of_its_entry(tmp_path):
     for target in ("ngc1566", "ngc628c"):
         make_phangs.save(make_phangs.obs(target), tmp_path / make_phangs.file_name(target, "obs"))
