@@ -9,15 +9,13 @@ shipped. Each target is a survey of its own for the noise: exposures differ.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchflow.catalogue.columns import ColumnFile
-from batchflow.catalogue.files import open_columns
 from batchflow.catalogue.normalise import RawCatalogue
 from batchflow.catalogue.phangs_columns import HUMAN, MACHINE, find, flux_names, published, vega_names
 from batchflow.catalogue.phangs_rows import Rows, rows_of
@@ -49,32 +47,6 @@ class Measured(NamedTuple):
     limit: Bools
 
 
-def read_phangs(path: Path, entry: CatalogueSettings, bands: Sequence[str]) -> Iterator[RawCatalogue]:
-    """Read a catalogue of PHANGS-HST.
-
-    Parameters
-    ----------
-    path : Path
-        A table of photometry, of one target or all.
-    entry : CatalogueSettings
-        `sed_path`, where ages and masses are in files of their own; `classes`, `columns.class_`.
-    bands : sequence of str
-        All bands of the job.
-
-    Yields
-    ------
-    RawCatalogue
-        All rows of the file, in its order.
-
-    Raises
-    ------
-    UserError
-        As `understand`.
-    """
-    for file in open_columns(path, entry.file_type, entry.hdu).pieces():
-        yield understand(file, entry, bands)
-
-
 def report_unseen(entry: CatalogueSettings, joined: Mapping[tuple[str, ...], set[str]]) -> None:
     """Say which published values have no photometry in any of a catalogue's files.
 
@@ -103,7 +75,7 @@ def understand(file: ColumnFile, entry: CatalogueSettings, bands: Sequence[str])
     file : ColumnFile
         The rows.
     entry : CatalogueSettings
-        See `read_phangs`.
+        `sed_path`, where ages and masses are in files of their own; `classes`, `columns.class_`.
     bands : sequence of str
         All bands of the job; the entry's `bands` are those to take, default all of each target.
 

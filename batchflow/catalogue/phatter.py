@@ -9,14 +9,12 @@ Johnson+17, ApJ 839, 78): a measurement of its own.
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from batchflow.catalogue.columns import ColumnFile
-from batchflow.catalogue.files import open_columns
 from batchflow.catalogue.normalise import RawCatalogue
 from batchflow.catalogue.units import flux_error, flux_from_magnitude, vega_zero_point
 from batchflow.catalogue.values import numbers, words
@@ -44,32 +42,6 @@ RV = 3.1
 """A(V) / E(B-V) of the published A(V)."""
 PUBLISHED_COLUMNS = {"log_age": "Age_Med", "log_mass": "Mass_Med", "ebv": "AV_Med"}
 """Medians of the published posteriors: log age [yr], log mass [Msun], A(V) [mag]."""
-
-
-def read_phatter(path: Path, entry: CatalogueSettings, bands: Sequence[str]) -> Iterator[RawCatalogue]:
-    """Read a catalogue of PHAT or PHATTER.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    entry : CatalogueSettings
-        Galaxy and distance, which the file does not tell.
-    bands : sequence of str
-        All bands of the job.
-
-    Yields
-    ------
-    RawCatalogue
-        All rows of the file, in its order.
-
-    Raises
-    ------
-    UserError
-        As `understand`.
-    """
-    for file in open_columns(path, entry.file_type, entry.hdu).pieces():
-        yield understand(file, entry, bands)
 
 
 def understand(file: ColumnFile, entry: CatalogueSettings, bands: Sequence[str]) -> RawCatalogue:

@@ -10,13 +10,12 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchflow.catalogue.files import find_files
+from batchflow.catalogue import phangs, phatter, table
+from batchflow.catalogue.files import ColumnFile, find_files, open_columns
 from batchflow.catalogue.legus import read_legus
 from batchflow.catalogue.normalise import RawCatalogue, complete, flag_duplicates, normalise
-from batchflow.catalogue.phangs import read_phangs, report_unseen
-from batchflow.catalogue.phatter import read_phatter
+from batchflow.catalogue.phangs import report_unseen
 from batchflow.catalogue.summary import CatalogueSummary, Tally
-from batchflow.catalogue.table import read_table
 from batchflow.config import CatalogueSettings
 from batchflow.errors import UserError
 from batchflow.schema import PUBLISHED, Flag, catalogue_schema
@@ -24,11 +23,24 @@ from batchflow.schema import PUBLISHED, Flag, catalogue_schema
 logger = logging.getLogger(__name__)
 
 Reader = Callable[[Path, CatalogueSettings, Sequence[str]], Iterator[RawCatalogue]]
+Understand = Callable[[ColumnFile, CatalogueSettings, Sequence[str]], RawCatalogue]
+
+
+def _reader(understand: Understand) -> Reader:
+    """What reads table files, given what makes sense of their rows."""
+
+    def read(path: Path, entry: CatalogueSettings, bands: Sequence[str]) -> Iterator[RawCatalogue]:
+        for file in open_columns(path, entry.file_type, entry.hdu).pieces():
+            yield understand(file, entry, bands)
+
+    return read
+
+
 READERS: Mapping[str, Reader] = {
     "legus": read_legus,
-    "phangs": read_phangs,
-    "phatter": read_phatter,
-    "table": read_table,
+    "phangs": _reader(phangs.understand),
+    "phatter": _reader(phatter.understand),
+    "table": _reader(table.understand),
 }
 """What reads a file in each `format` of the job file, piece by piece."""
 

@@ -6,14 +6,14 @@ number of `sentinels` stands for none; an error that is `limit_error` marks the 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from batchflow.catalogue.files import ColumnFile, open_columns
+from batchflow.catalogue.files import ColumnFile
 from batchflow.catalogue.normalise import RawCatalogue
 from batchflow.catalogue.sky import hubble_distance, position
 from batchflow.catalogue.units import (
@@ -34,32 +34,6 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 CLASS_COLUMN = "class_"
 """Column of the visual class, where the file has one."""
-
-
-def read_table(path: Path, entry: CatalogueSettings, bands: Sequence[str]) -> Iterator[RawCatalogue]:
-    """Read a table.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    entry : CatalogueSettings
-        Its columns, unit; galaxy and distance of rows without.
-    bands : sequence of str
-        All bands of the job; the file has them all unless the entry names its own.
-
-    Yields
-    ------
-    RawCatalogue
-        Rows of the file, in its order.
-
-    Raises
-    ------
-    UserError
-        When the file cannot be read, lacks a column, or has a unit that cannot be.
-    """
-    for file in open_columns(path, entry.file_type, entry.hdu).pieces():
-        yield understand(file, entry, bands)
 
 
 def understand(file: ColumnFile, entry: CatalogueSettings, bands: Sequence[str]) -> RawCatalogue:

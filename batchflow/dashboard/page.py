@@ -139,13 +139,7 @@ def efficiencies(source: ColumnDataSource) -> figure:
 
 def galaxies(sources: dict[str, ColumnDataSource]) -> figure:
     """Parts done of each galaxy; unfinished galaxies first."""
-    plot = _figure(
-        "Galaxies",
-        "parts",
-        "",
-        y_range=FactorRange(factors=["-"], name="galaxies_range"),
-        x_range=DataRange1d(start=0),
-    )
+    plot = _bars("Galaxies", "parts", "galaxies_range")
     plot.hbar(y="name", right="wanted", height=0.7, source=sources["galaxies"], color=GREY)
     plot.hbar(y="name", right="done", height=0.7, source=sources["galaxies"], color=BLUE)
     return plot
@@ -153,15 +147,14 @@ def galaxies(sources: dict[str, ColumnDataSource]) -> figure:
 
 def memory(sources: dict[str, ColumnDataSource]) -> figure:
     """Memory of each worker."""
-    plot = _figure(
-        "Memory",
-        "MiB",
-        "",
-        y_range=FactorRange(factors=["-"], name="memory_range"),
-        x_range=DataRange1d(start=0),
-    )
+    plot = _bars("Memory", "MiB", "memory_range")
     plot.hbar(y="name", right="mebibytes", height=0.7, source=sources["memory"], color=BLUE)
     return plot
+
+
+def _bars(title: str, x: str, names: str) -> figure:
+    """A figure of horizontal bars, one a name; `names` is the range that the page fills."""
+    return _figure(title, x, "", y_range=FactorRange(factors=["-"], name=names), x_range=DataRange1d(start=0))
 
 
 def _figure(title: str, x: str, y: str, **options: Any) -> figure:

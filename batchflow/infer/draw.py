@@ -145,22 +145,27 @@ def draws_at_once(proposal: Proposal) -> int:
 def draw_flow(proposal: Proposal, clusters: Clusters, options: Options, turn: int = 0) -> Draws:
     """Draw usable clusters from the flow; each `turn` has random numbers of its own."""
     network = proposal.network
-    seen, survey = observations(clusters, network)
+    photometry, survey = photometry_of(network, clusters)
     stage = f"infer/{turn}" if turn else "infer"
     keys = [(options.seed, stage, key) for key in clusters.keys]
     base = points(keys, options.draws, len(proposal.parameters)).to(network.device)
-    return weigh_sample(proposal, clusters, options, network.sample(seen, survey, base), turn)
+    sample = network.sample(photometry.seen, survey, base)
+    return weigh_sample(proposal, clusters, photometry, options, sample, turn)
 
 
-def photometry_of(proposal: Proposal, clusters: Clusters) -> Photometry:
-    """Clusters as the likelihood needs them, on the network's device."""
-    network = proposal.network
+def photometry_of(network: PosteriorNetwork, clusters: Clusters) -> tuple[Photometry, Tensor]:
+    """Clusters as the likelihood needs them, on the network's device; and each one's survey."""
     seen, survey = observations(clusters, network)
-    return Photometry(seen, noise_terms(network.noise_on(network.device), seen, survey))
+    return Photometry(seen, noise_terms(network.noise_on(network.device), seen, survey)), survey
 
 
 def weigh_sample(
-    proposal: Proposal, clusters: Clusters, options: Options, sample: tuple[Tensor, Tensor], turn: int = 0
+    proposal: Proposal,
+    clusters: Clusters,
+    photometry: Photometry,
+    options: Options,
+    sample: tuple[Tensor, Tensor],
+    turn: int = 0,
 ) -> Draws:
     """Weight draws of usable clusters to the exact posterior.
 
@@ -170,6 +175,8 @@ def weigh_sample(
         The exact model and the prior.
     clusters : Clusters
         n_clusters of them.
+    photometry : Photometry
+        Theirs, of `photometry_of`.
     options : Options
         How they were drawn.
     sample : tuple of Tensor, shapes (n_clusters, n_draws, n_parameters) and (n_clusters, n_draws)
@@ -184,7 +191,6 @@ def weigh_sample(
     """
     theta, log_q = sample
     values = {name: theta[..., i] for i, name in enumerate(proposal.parameters)}
-    photometry = photometry_of(proposal, clusters)
     averaged, suffix = proposal.model.nuisances, f"/{turn}" if turn else ""
     keys = [(options.seed, key + suffix) for key in clusters.keys]
     chance = Chance.of(averaged, options.draws, keys) if averaged else None

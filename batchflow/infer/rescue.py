@@ -165,9 +165,10 @@ def _grid_draws(proposal: Proposal, options: Options, turns: int) -> Callable[[C
         device = proposal.network.device
         base = points(keys, n * turns, grid.dimensions).to(device)
         masses = _mass_range(proposal, clusters, options, device)
-        theta, log_q = grid.sample(photometry_of(proposal, clusters), masses, base)
+        photometry, _ = photometry_of(proposal.network, clusters)
+        theta, log_q = grid.sample(photometry, masses, base)
         samples = zip(theta.split(n, dim=1), log_q.split(n, dim=1), strict=True)
-        return merge([weigh_sample(proposal, clusters, options, each) for each in samples], None)
+        return merge([weigh_sample(proposal, clusters, photometry, options, each) for each in samples], None)
 
     return work
 

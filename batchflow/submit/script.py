@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from batchflow.errors import UserError
 from batchflow.jobs import harmless, job_class, of_system
@@ -75,20 +76,7 @@ def driver_job(site: SiteSettings, driver: Driver) -> Any:
     UserError
         When the site's batch system knows no dependencies, or a path cannot stand in a script.
     """
-    settings = site.driver
-    job = job_class(site.system)(
-        "",
-        name="driver",
-        cores=settings.cores,
-        memory=settings.memory,
-        processes=1,
-        job_name=job_name(driver.name),
-        log_directory=harmless(driver.logs),
-        job_script_prologue=list(site.prologue),
-        **of_system(site.system, settings, dependency(site.system, driver)),
-    )
-    job._command_template = driver_command(driver)
-    return job
+    return _job(site, driver, "driver", dependency(site.system, driver), driver_command(driver))
 
 
 def allocation_job(site: SiteSettings, driver: Driver) -> Any:
@@ -121,19 +109,34 @@ def allocation_job(site: SiteSettings, driver: Driver) -> Any:
         f"--mem-per-cpu={settings.megabytes}M",
         *dependency(site.system, driver),
     ]
+    replaced = ["-n 1", "--cpus-per-task", "--mem="]
+    command = _ranks_command(site, driver, ranks)
+    return _job(site, driver, "allocation", directives, command, job_directives_skip=replaced)
+
+
+def _job(
+    site: SiteSettings,
+    driver: Driver,
+    role: Literal["driver", "allocation"],
+    directives: Sequence[str],
+    command: str,
+    **options: Any,
+) -> Any:
+    """A job of dask-jobqueue's that runs a shell command, with what the site says of its role."""
+    settings = site.driver if role == "driver" else site.allocation
     job = job_class(site.system)(
         "",
-        name="allocation",
+        name=role,
         cores=settings.cores,
         memory=settings.memory,
         processes=1,
         job_name=job_name(driver.name),
         log_directory=harmless(driver.logs),
         job_script_prologue=list(site.prologue),
-        job_directives_skip=["-n 1", "--cpus-per-task", "--mem="],
+        **options,
         **of_system(site.system, settings, directives),
     )
-    job._command_template = _ranks_command(site, driver, ranks)
+    job._command_template = command
     return job
 
 

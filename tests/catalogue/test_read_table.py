@@ -22,7 +22,7 @@ WRITERS = {"fits": "fits", "ecsv": "ascii.ecsv", "vot": "votable", "csv": "ascii
 
 
 def columns(scale=1.0, unit=""):
-    """The columns that `read_table` expects when the job names none."""
+    """The columns that `table.understand` expects when the job names none."""
     table = Table()
     table["object_id"] = ["001", "002", "003"]
     table["galaxy"] = ["ngc628", "ngc628", "NGC 1313"]
