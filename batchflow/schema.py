@@ -101,7 +101,9 @@ def unit_of(column: str) -> str:
     """
     if column.startswith(("flux_", "error_")):
         return "mJy"
-    stem = column.removeprefix("published_").removeprefix("mode_").replace("log_mass_current", "log_mass")
+    stem = column.replace("log_mass_current", "log_mass")
+    for prefix in ("published_", "mode_", "best_", "bayes_"):
+        stem = stem.removeprefix(prefix)
     for parameter, unit in PARAMETER_UNITS.items():
         if stem == parameter or stem.startswith(f"{parameter}_"):
             return unit
@@ -170,6 +172,9 @@ TRUST = (
 )
 """Columns that say how far a posterior can be trusted."""
 
+NETWORK_ONLY = ("member_spread", "ood_pvalue")
+"""Those of them that say something of the network."""
+
 
 def posterior_schema(parameters: Sequence[str]) -> pa.Schema:
     """Columns of the posterior table: one row a cluster."""
@@ -194,6 +199,32 @@ def posterior_schema(parameters: Sequence[str]) -> pa.Schema:
     fields.append(field("flags", pa.int32()))
     fields += [field(f"published_{name}", pa.float64()) for name in PUBLISHED]
     return pa.schema(fields)
+
+
+CHI2 = ("best_chi2", "best_reduced_chi2")
+"""Of the classical best fit: over all measured bands, and by degree of freedom."""
+
+
+def fit_schema(parameters: Sequence[str]) -> pa.Schema:
+    """Columns of the classical fit: one row a cluster.
+
+    Parameters
+    ----------
+    parameters : sequence of str
+        Those of the job.
+
+    Returns
+    -------
+    pyarrow.Schema
+        Those of the posterior table, here of the exact posterior on the grid, without what only draws
+        from a network have; and for each parameter `best_<p>`, that of the model with the least chi2, and
+        `bayes_<p>`, `bayes_<p>_std`, the likelihood-weighted mean and deviation over the grid's models, as
+        CIGALE's `pdf_analysis` has them.
+    """
+    fields = [item for item in posterior_schema(parameters) if item.name not in NETWORK_ONLY]
+    at = next(i for i, item in enumerate(fields) if item.name == "n_modes")
+    names = [name for each in parameters for name in (f"best_{each}", f"bayes_{each}", f"bayes_{each}_std")]
+    return pa.schema([*fields[:at], *(field(name, pa.float32()) for name in [*names, *CHI2]), *fields[at:]])
 
 
 def draws_schema(parameters: Sequence[str]) -> pa.Schema:

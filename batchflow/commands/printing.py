@@ -1,0 +1,55 @@
+"""What commands print: tables and pairs for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+
+def print_table(table: Any, title: str | None = None) -> None:
+    """Print an Arrow table for people to read."""
+    shown = Table(*table.column_names, title=title, title_justify="left")
+    for row in table.to_pylist():
+        shown.add_row(*(cell(value) for value in row.values()))
+    results().print(shown)
+
+
+def results() -> Console:
+    """Standard output; a table that goes to a file or a program is never cut."""
+    return Console(width=None if sys.stdout.isatty() else 10_000)
+
+
+def cell(value: Any) -> str:
+    """Write a value as a cell of a table."""
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, list):
+        head = ", ".join(cell(item) for item in value[:4])
+        return f"[{head}, ... {len(value)}]" if len(value) > 4 else f"[{head}]"
+    return "" if value is None else str(value)
+
+
+def count(value: int | None) -> str:
+    """Write a number of units, `?` where it is not known."""
+    return "?" if value is None else f"{value:,}"
+
+
+def print_pairs(title: str, values: dict[str, Any]) -> None:
+    """Print names and values, one a line, under a title."""
+    print(title)
+    for key, value in values.items():
+        print(f"  {key:<12} {value}")
+
+
+def print_json(values: Any) -> None:
+    """Print values for programs."""
+    print(json.dumps(values, indent=2, default=_plain))
+
+
+def _plain(value: Any) -> Any:
+    """Make a value that JSON does not know into one that it does."""
+    return value.item() if hasattr(value, "item") else str(value)
