@@ -16,7 +16,7 @@ demo: setup
 	$(BIN)/batchflow run jobs/quickstart.toml
 
 test: setup
-	$(BIN)/python -m pytest -m "not slow and not docs and not sources and not slurm and not browser and not gpu"
+	$(BIN)/python -m pytest -m "not slow and not docs and not sources and not slurm and not browser and not deploy and not gpu"
 
 slow: setup
 	$(BIN)/python -m pytest -m "slow or sources"
