@@ -148,7 +148,7 @@ SCALARS = (
     Macro(
         "weighted_std",
         "draws, log_weights",
-        f"sqrt(greatest({_VARIANCE}, 0))",
+        f"CASE WHEN len(draws) > 0 THEN sqrt(greatest({_VARIANCE}, 0)) END",
         "posterior standard deviation",
         "weighted_std(log_age, log_weight)",
     ),

@@ -120,13 +120,20 @@ def open_database(run: RunFolder, limits: Limits = Limits()) -> Iterator[Databas
         duckdb.connect(":memory:", config={"python_enable_replacements": False}) as connection,
     ):
         _lock_up(connection, sorted(chain.from_iterable(files.values())), spill, limits)
-        tables = {name: pq.read_schema(found[0]) for name, found in files.items()}
+        tables = {name: _columns(found[0]) for name, found in files.items()}
         for name, found in files.items():
             connection.execute(_view(name, found, tables[name]))
         macros = macros_for({name: found.names for name, found in tables.items()})
         create_macros(connection, macros)
         connection.execute("SET lock_configuration = true")
         yield Database(connection, tables, macros)
+
+
+def _columns(file: str) -> pa.Schema:
+    try:
+        return pq.read_schema(file)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{file} is not a whole Parquet file: {error}; run its stage again") from None
 
 
 def _lock_up(connection: duckdb.DuckDBPyConnection, files: Sequence[str], spill: str, limits: Limits) -> None:
@@ -206,12 +213,24 @@ def answer(folder: str | Path, sql: str, limits: Limits = Limits()) -> Iterator[
         try:
             check_reads(database.connection, sql, [macro.name for macro in database.macros if macro.table])
             batches = database.connection.sql(sql).to_arrow_reader(BATCH_ROWS)
-            fields = [schema.field(field.name, field.type) for field in batches.schema]
-            yield pa.RecordBatchReader.from_batches(pa.schema(fields), _cast(batches, pa.schema(fields)))
+            columns = _named(batches.schema)
+            yield pa.RecordBatchReader.from_batches(columns, _cast(batches, columns))
         except (duckdb.Error, pa.ArrowException, OSError) as error:
             raise UserError(_explain(error, database, sql, limits)) from None
         finally:
             clock.cancel()
+
+
+def _named(columns: pa.Schema) -> pa.Schema:
+    """Columns with their units; of several with one name, the second is called name_2."""
+    fields: dict[str, pa.Field] = {}
+    for column in columns:
+        name, number = column.name, 1
+        while name in fields:
+            number += 1
+            name = f"{column.name}_{number}"
+        fields[name] = schema.field(column.name, column.type).with_name(name)
+    return pa.schema(list(fields.values()))
 
 
 def _cast(batches: pa.RecordBatchReader, wanted: pa.Schema) -> Iterator[pa.RecordBatch]:
@@ -231,6 +250,8 @@ def _explain(error: Exception, database: Database, sql: str, limits: Limits) -> 
     named = [name for name in database.tables if re.search(rf"\b{name}\b", sql, re.IGNORECASE)]
     lines = [f"the query failed: {text}", f"tables of this run: {', '.join(sorted(database.tables))}"]
     lines += [f"columns of {name}: {', '.join(database.tables[name].names)}" for name in named]
+    if "Function" in text:
+        lines.append(f"macros: {', '.join(macro.name for macro in database.macros)}")
     return "\n".join([*lines, "`batchflow query RUN --tables` and `--macros` say more"])
 
 
