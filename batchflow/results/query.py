@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import tempfile
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from batchflow.results.guard import check_reads
 from batchflow.results.macros import Macro, create_macros, macros_for
 
 BATCH_ROWS = 10_000
+FAILURES = (duckdb.Error, pa.ArrowException, OSError)
 
 
 @dataclass(frozen=True)
@@ -211,14 +213,20 @@ def answer(folder: str | Path, sql: str, limits: Limits = Limits()) -> Iterator[
         if limits.seconds > 0:
             clock.start()
         try:
-            check_reads(database.connection, sql, [macro.name for macro in database.macros if macro.table])
-            batches = database.connection.sql(sql).to_arrow_reader(BATCH_ROWS)
-            columns = _named(batches.schema)
-            yield pa.RecordBatchReader.from_batches(columns, _cast(batches, columns))
-        except (duckdb.Error, pa.ArrowException, OSError) as error:
-            raise UserError(_explain(error, database, sql, limits)) from None
+            yield _start(database, sql, limits)
         finally:
             clock.cancel()
+
+
+def _start(database: Database, sql: str, limits: Limits) -> pa.RecordBatchReader:
+    explain = partial(_explain, database=database, sql=sql, limits=limits)
+    try:
+        check_reads(database.connection, sql, [macro.name for macro in database.macros if macro.table])
+        batches = database.connection.sql(sql).to_arrow_reader(BATCH_ROWS)
+    except FAILURES as error:
+        raise UserError(explain(error)) from None
+    columns = _named(batches.schema)
+    return pa.RecordBatchReader.from_batches(columns, _cast(batches, columns, explain))
 
 
 def _named(columns: pa.Schema) -> pa.Schema:
@@ -233,9 +241,15 @@ def _named(columns: pa.Schema) -> pa.Schema:
     return pa.schema(list(fields.values()))
 
 
-def _cast(batches: pa.RecordBatchReader, wanted: pa.Schema) -> Iterator[pa.RecordBatch]:
-    for batch in batches:
-        yield pa.RecordBatch.from_arrays(batch.columns, schema=wanted)
+def _cast(
+    batches: pa.RecordBatchReader, wanted: pa.Schema, explain: Callable[[Exception], str]
+) -> Iterator[pa.RecordBatch]:
+    # A query runs while it is read, so this is where most fail: not where its rows are written.
+    try:
+        for batch in batches:
+            yield pa.RecordBatch.from_arrays(batch.columns, schema=wanted)
+    except FAILURES as error:
+        raise UserError(explain(error)) from None
 
 
 def _explain(error: Exception, database: Database, sql: str, limits: Limits) -> str:
