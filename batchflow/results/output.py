@@ -128,14 +128,17 @@ def _write_csv(schema: pa.Schema, batches: Iterable[pa.RecordBatch], file: TextI
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(schema.names)
     for batch in batches:
-        writer.writerows(zip(*(map(_csv_cell, column.to_pylist()) for column in batch.columns), strict=True))
+        writer.writerows(zip(*map(_csv_cells, batch.columns), strict=True))
 
 
-def _csv_cell(value: Any) -> Any:
-    """Lists, which CSV does not know, as JSON; what is not there as nothing."""
-    if isinstance(value, list | dict):
-        return json.dumps(plain(value), default=str)
-    return "" if value is None else value
+def _csv_cells(column: pa.Array) -> list[Any]:
+    """Numbers in as few digits as tell them apart; lists, which CSV does not know, as JSON."""
+    if pa.types.is_floating(column.type):
+        return list(column.cast(pa.string()).fill_null("").to_pylist())
+    values = column.to_pylist()
+    if pa.types.is_nested(column.type):
+        return ["" if value is None else json.dumps(plain(value), default=str) for value in values]
+    return ["" if value is None else value for value in values]
 
 
 def _write_json(schema: pa.Schema, batches: Iterable[pa.RecordBatch], file: TextIO) -> None:
