@@ -21,6 +21,7 @@ from batchflow.errors import UserError
 from batchflow.paths import RunFolder
 from batchflow.results.guard import check_reads
 from batchflow.results.macros import Macro, create_macros, macros_for
+from batchflow.results.unfinished import MADE_BY
 
 BATCH_ROWS = 10_000
 FAILURES = (duckdb.Error, pa.ArrowException, OSError)
@@ -264,6 +265,9 @@ def _explain(error: Exception, database: Database, sql: str, limits: Limits) -> 
     named = [name for name in database.tables if re.search(rf"\b{name}\b", sql, re.IGNORECASE)]
     lines = [f"the query failed: {text}", f"tables of this run: {', '.join(sorted(database.tables))}"]
     lines += [f"columns of {name}: {', '.join(database.tables[name].names)}" for name in named]
+    for name in sorted(MADE_BY.keys() - database.tables.keys()):
+        if re.search(rf"\b{name}\b", text):
+            lines.append(f"{name} is not there (yet): `batchflow {MADE_BY[name]}` makes it")
     if "Function" in text:
         lines.append(f"macros: {', '.join(macro.name for macro in database.macros)}")
     return "\n".join([*lines, "`batchflow query RUN --tables` and `--macros` say more"])

@@ -17,7 +17,7 @@ import pyarrow.dataset as ds
 from batchflow.errors import UserError, nearest
 from batchflow.paths import RunFolder, unescape
 from batchflow.results.query import query, table_files
-from batchflow.results.unfinished import stage_of, unfinished_stages
+from batchflow.results.unfinished import MADE_BY, unfinished_stages
 from batchflow.schema import GALAXY_TYPE
 
 if TYPE_CHECKING:
@@ -259,8 +259,7 @@ class Run:
         """
         files = table_files(self.folder)
         if name not in files:
-            stage = stage_of(name)
-            made = f"`batchflow {stage}` makes it; " if stage else ""
+            made = f"`batchflow {MADE_BY[name]}` makes it; " if name in MADE_BY else ""
             raise UserError(f"{self.folder.root} has no table {name!r} (yet); {made}{nearest(name, files)}")
         return ResultTable(name, ds.dataset(files[name], format="parquet"))
 

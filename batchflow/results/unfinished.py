@@ -7,6 +7,12 @@ from typing import Any
 
 from batchflow.paths import RunFolder, unescape
 
+MADE_BY = {
+    **{"mocks": "mocks", "history": "train", "validation": "validate", "population": "population"},
+    **{"catalogue": "infer", "posterior": "infer", "draws": "infer", "fit": "fit"},
+}
+"""The command that makes each table."""
+
 
 def unfinished_stages(run: RunFolder) -> list[str]:
     """What a reader of the results should know.
@@ -59,10 +65,3 @@ def _job(run: RunFolder) -> dict[str, Any]:
         return tomllib.loads(run.job.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
-
-
-def stage_of(table: str) -> str:
-    """Which stage makes a table, for a message that says it is not there."""
-    stages = {"mocks": "mocks", "history": "train", "catalogue": "infer", "posterior": "infer"}
-    stages |= {"draws": "infer", "fit": "fit", "population": "population"}
-    return stages.get(table.split("_", 1)[0], "validate" if table.startswith("validation") else "")

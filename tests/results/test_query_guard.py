@@ -164,6 +164,10 @@ def test_a_wrong_column_or_function_names_those_that_there_are(run):
         query(run.root, "SELECT nope FROM posterior")
     with pytest.raises(UserError, match=r"(?s)macros: p_between, .*sample_draws"):
         query(run.root, "SELECT p_betwen(log_age, log_weight, 6, 7) FROM draws")
+    with pytest.raises(
+        UserError, match=r"(?s)fit does not exist.*fit is not there .yet.: `batchflow fit` makes"
+    ):
+        query(run.root, "FROM fit")
     with pytest.raises(UserError, match="nowhere"):
         query(run.root, "FROM nowhere(1)")
 
