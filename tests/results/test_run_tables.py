@@ -115,7 +115,7 @@ def test_the_real_corner_picture(run):
     pytest.importorskip("corner")
     pictures = pytest.importorskip("batchflow.report.cluster_pictures")
     assert pictures
-    assert len(run.corner("628-2").axes) == 9
+    assert len(run.corner("628-2").axes) >= 9
 
 
 def test_a_run_says_what_is_there(run):
