@@ -17,6 +17,8 @@ from batchflow.errors import UserError
 FOOTER_KEY = b"batchflow"
 GROUP_BYTES = 64 * 2**20
 """Size of a row group, before compression: large enough to read fast, small enough to hold many."""
+LISTS_GROUP_BYTES = 8 * 2**20
+"""That of tables with lists: who asks for one cluster's draws reads a group of them."""
 
 
 def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
@@ -84,7 +86,8 @@ def write_table(path: Path, table: pa.Table, footer: dict[str, Any]) -> None:
 
 def _rows_in_group(table: pa.Table) -> int:
     """Rows that fill a row group: what a reader of a file must hold in memory, lists of draws and all."""
-    return max(1, GROUP_BYTES * table.num_rows // max(table.nbytes, 1))
+    size = LISTS_GROUP_BYTES if any(map(pa.types.is_nested, table.schema.types)) else GROUP_BYTES
+    return max(1, size * table.num_rows // max(table.nbytes, 1))
 
 
 def write_bytes(path: Path, content: bytes) -> None:

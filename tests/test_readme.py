@@ -43,6 +43,13 @@ def test_command(command):
     assert done.stdout or done.stderr
 
 
+@pytest.mark.parametrize("sql", re.search(r"```sql\n(.*?)```", README, re.DOTALL)[1].strip().split("\n\n"))
+def test_query(sql):
+    from batchflow.results.query import query
+
+    assert query(ROOT / "runs" / "quickstart", sql).num_columns >= 2
+
+
 def test_python(monkeypatch):
     monkeypatch.chdir(ROOT)
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)

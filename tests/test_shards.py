@@ -59,7 +59,7 @@ def test_a_file_that_is_not_whole_has_no_footer(tmp_path, damage):
 
 
 def test_row_groups_are_bounded_in_bytes_compressed_and_have_statistics(tmp_path, monkeypatch):
-    monkeypatch.setattr("batchflow.shards.GROUP_BYTES", 4000)
+    monkeypatch.setattr("batchflow.shards.LISTS_GROUP_BYTES", 4000)
     lists = pa.array([[float(i)] * 100 for i in range(64)], pa.list_(pa.float32()))
     table = pa.table({"x": pa.array(range(64), pa.float32()), "draws": lists})
     write_table(tmp_path / "file.parquet", table, {})

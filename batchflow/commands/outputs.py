@@ -12,24 +12,6 @@ from batchflow.commands.options import JsonOption, RunPath
 from batchflow.commands.printing import print_json, print_pairs, print_table
 
 
-def query(
-    run: RunPath,
-    sql: Annotated[str, typer.Argument(metavar="SQL", help="One SELECT statement.")],
-    as_json: JsonOption = False,
-    rows: Annotated[int, typer.Option(help="Rows to print at most; 0 for all.", min=0)] = 40,
-) -> None:
-    """Ask a question in SQL: tables mocks, catalogue, posterior, draws, history, validation."""
-    from batchflow.results.query import query as answer
-
-    table = answer(run, sql)
-    if as_json:
-        print_json(table.to_pylist())
-        return
-    print_table(table.slice(0, rows or None))
-    if rows and table.num_rows > rows:
-        print(f"... {table.num_rows - rows} more rows; --rows 0 prints all", file=sys.stderr)
-
-
 def flags(
     run: Annotated[Path | None, typer.Argument(metavar="[RUN]", help="The run folder.")] = None,
     as_json: JsonOption = False,

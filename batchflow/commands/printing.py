@@ -8,13 +8,17 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 
 def print_table(table: Any, title: str | None = None) -> None:
     """Print an Arrow table for people to read."""
-    shown = Table(*table.column_names, title=title, title_justify="left")
+    # As text: in square brackets, a name or a list would be taken for markup.
+    shown = Table(title=title, title_justify="left")
+    for name in table.column_names:
+        shown.add_column(Text(name))
     for row in table.to_pylist():
-        shown.add_row(*(cell(value) for value in row.values()))
+        shown.add_row(*(Text(cell(value)) for value in row.values()))
     results().print(shown)
 
 

@@ -2,13 +2,49 @@
 
 from __future__ import annotations
 
+import re
+import tempfile
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
+import pyarrow.parquet as pq
 
+from batchflow import schema
 from batchflow.errors import UserError
 from batchflow.paths import RunFolder
+from batchflow.results.guard import check_reads
+from batchflow.results.macros import Macro, create_macros, macros_for
+from batchflow.results.unfinished import MADE_BY
+
+BATCH_ROWS = 10_000
+FAILURES = (duckdb.Error, pa.ArrowException, OSError)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a query may use."""
+
+    seconds: float = 600.0
+    """Time; 0 for no limit."""
+    memory_gib: float = 4.0
+    """Memory, above which sorts and joins go to temporary files [GiB]."""
+
+
+@dataclass(frozen=True)
+class Database:
+    """An open database over a run."""
+
+    connection: duckdb.DuckDBPyConnection
+    tables: dict[str, pa.Schema]
+    """Columns of each view, as its files have them."""
+    macros: list[Macro]
 
 
 def table_files(run: RunFolder) -> dict[str, list[str]]:
@@ -22,7 +58,12 @@ def table_files(run: RunFolder) -> dict[str, list[str]]:
     Returns
     -------
     dict of str to list of str
-        Table name to glob patterns or files; only tables that are there.
+        Table name to files; only tables that are there.
+
+    Raises
+    ------
+    UserError
+        When a file is a link to somewhere outside the run folder.
     """
     validation = {f"validation_{path.stem}": path for path in sorted(run.validation.glob("*.parquet"))}
     patterns = {
@@ -30,56 +71,107 @@ def table_files(run: RunFolder) -> dict[str, list[str]]:
         "catalogue": run.catalogue / "galaxy=*" / "part-*.parquet",
         "posterior": run.posterior / "galaxy=*" / "part-*.parquet",
         "draws": run.draws / "galaxy=*" / "part-*.parquet",
+        "fit": run.root / "fit" / "galaxy=*" / "part-*.parquet",
         "history": run.history,
         "population": run.root / "population" / "population.parquet",
         "population_joint": run.root / "population" / "joint.parquet",
         "validation": run.validation / "recovery.parquet",
         **validation,
     }
-    found = {
-        name: sorted(map(str, run.root.glob(str(path.relative_to(run.root)))))
-        for name, path in patterns.items()
-    }
-    return {name: files for name, files in found.items() if files}
+    found = {name: sorted(run.root.glob(str(path.relative_to(run.root)))) for name, path in patterns.items()}
+    root = run.root.resolve()
+    return {name: [_inside(root, path) for path in files] for name, files in found.items() if files}
 
 
-def open_database(run: RunFolder) -> duckdb.DuckDBPyConnection:
+def _inside(root: Path, path: Path) -> str:
+    if not path.resolve().is_relative_to(root):
+        raise UserError(
+            f"{path} is a link to {path.resolve()}, outside the run folder; results are read from within it "
+            "only: put the file itself there, or open the folder that it lies in"
+        )
+    return str(path)
+
+
+@contextmanager
+def open_database(run: RunFolder, limits: Limits = Limits()) -> Iterator[Database]:
     """Open an in-memory database with a view for every table of a run.
 
     Parameters
     ----------
     run : RunFolder
         The run.
+    limits : Limits
+        Memory.
 
-    Returns
-    -------
-    duckdb.DuckDBPyConnection
-        It can read the run folder and nothing else, and its settings are locked.
+    Yields
+    ------
+    Database
+        It can read the files of the run's tables and nothing else, and its settings are locked.
 
     Raises
     ------
     UserError
         When the folder holds no table.
     """
-    tables = table_files(run)
-    if not tables:
+    files = table_files(run)
+    if not files:
         raise UserError(
             f"{run.root} holds no results; expected a run folder with mocks/, posterior/ or the like"
         )
-    database = duckdb.connect(":memory:")
-    database.execute(f"SET allowed_directories = [{_quoted(str(run.root.resolve()) + '/')}]")
-    database.execute("SET enable_external_access = false")
-    database.execute("SET autoinstall_known_extensions = false")
-    for name, files in tables.items():
-        listed = ", ".join(_quoted(file) for file in files)
-        # Names and files are the run's own, and quoted; DuckDB takes no parameters in a view.
-        view = f'CREATE VIEW "{name}" AS FROM read_parquet([{listed}], hive_partitioning = false)'
-        database.execute(view)
-    database.execute("SET lock_configuration = true")
-    return database
+    with (
+        tempfile.TemporaryDirectory(prefix="batchflow-query-") as spill,
+        duckdb.connect(":memory:", config={"python_enable_replacements": False}) as connection,
+    ):
+        _lock_up(connection, sorted(chain.from_iterable(files.values())), spill, limits)
+        tables = {name: _columns(found[0]) for name, found in files.items()}
+        for name, found in files.items():
+            connection.execute(_view(name, found, tables[name]))
+        macros = macros_for({name: found.names for name, found in tables.items()})
+        create_macros(connection, macros)
+        connection.execute("SET lock_configuration = true")
+        yield Database(connection, tables, macros)
 
 
-def query(folder: str | Path, sql: str) -> pa.Table:
+def _columns(file: str) -> pa.Schema:
+    try:
+        return pq.read_schema(file)
+    except (pa.ArrowException, OSError) as error:
+        raise UserError(f"{file} is not a whole Parquet file: {error}; run its stage again") from None
+
+
+def _lock_up(connection: duckdb.DuckDBPyConnection, files: Sequence[str], spill: str, limits: Limits) -> None:
+    connection.execute(f"SET memory_limit = '{max(limits.memory_gib, 0.1):g}GiB'")
+    connection.execute(f"SET temp_directory = {_quoted(spill)}")
+    # The files one by one: a folder would let job files, logs and links in it be read, too.
+    connection.execute(f"SET allowed_paths = [{', '.join(map(_quoted, files))}]")
+    connection.execute("SET enable_external_access = false")
+    connection.execute("SET autoinstall_known_extensions = false")
+    connection.execute("SET autoload_known_extensions = false")
+
+
+def _view(name: str, files: Sequence[str], columns: pa.Schema) -> str:
+    """Statement that makes a view: DuckDB takes no parameters in one, so names and files are quoted."""
+    listed = ", ".join(map(_quoted, files))
+    hive = str(_by_folder(files)).lower()
+    options = f"hive_partitioning = {hive}, hive_types_autocast = false"
+    chosen = ", ".join(_column(field) for field in columns)
+    return f'CREATE VIEW "{name}" AS SELECT {chosen} FROM read_parquet([{listed}], {options})'  # noqa: S608, see above
+
+
+def _by_folder(files: Sequence[str]) -> bool:
+    """Whether DuckDB can take the galaxy from the folder's name and so pass over the others."""
+    folders = [Path(file).parts for file in (files[0], files[-1])]
+    named = all(sum(part.startswith("galaxy=") for part in parts) == 1 for parts in folders)
+    return named and not any("/galaxy=__HIVE_DEFAULT_PARTITION__/" in file for file in files)
+
+
+def _column(field: pa.Field) -> str:
+    name = '"' + field.name.replace('"', '""') + '"'
+    # To DuckDB NaN is larger than any number: `log_age_q50 > 7` would find clusters that have no age.
+    return f"nullif({name}, 'nan') AS {name}" if pa.types.is_floating(field.type) else name
+
+
+def query(folder: str | Path, sql: str, limits: Limits = Limits()) -> pa.Table:
     """Answer a question about a run.
 
     Parameters
@@ -87,8 +179,11 @@ def query(folder: str | Path, sql: str) -> pa.Table:
     folder : str or Path
         The run folder.
     sql : str
-        One SELECT statement; the views are ``mocks``, ``catalogue``, ``posterior``, ``draws``,
-        ``history`` and ``validation``, as far as the run has got.
+        One SELECT statement; the views are ``mocks``, ``catalogue``, ``posterior``, ``draws``, ``fit``,
+        ``history`` and ``validation``, as far as the run has got, and the macros those of
+        `batchflow.results.macros`. A number that is NaN in the files is NULL here.
+    limits : Limits
+        Time and memory.
 
     Returns
     -------
@@ -98,24 +193,84 @@ def query(folder: str | Path, sql: str) -> pa.Table:
     Raises
     ------
     UserError
-        When the statement is wrong or wants to write.
+        When the statement is wrong, wants to write, or uses more than it may.
     """
-    run = RunFolder(Path(folder).resolve())
-    with open_database(run) as database:
+    with answer(folder, sql, limits) as reader:
+        return reader.read_all()
+
+
+@contextmanager
+def answer(folder: str | Path, sql: str, limits: Limits = Limits()) -> Iterator[pa.RecordBatchReader]:
+    """Answer a question about a run piece by piece; arguments and errors are those of `query`.
+
+    Yields
+    ------
+    pyarrow.RecordBatchReader
+        Its fields carry the unit that the schema has for their names. Read it before leaving.
+    """
+    with open_database(RunFolder(Path(folder).resolve()), limits) as database:
+        clock = threading.Timer(limits.seconds, database.connection.interrupt)
+        clock.daemon = True
+        if limits.seconds > 0:
+            clock.start()
         try:
-            _only_select(sql)
-            return database.sql(sql).to_arrow_table()
-        except duckdb.Error as error:
-            names = ", ".join(sorted(table_files(run)))
-            raise UserError(f"the query failed: {error}\ntables of this run: {names}") from None
+            yield _start(database, sql, limits)
+        finally:
+            clock.cancel()
 
 
-def _only_select(sql: str) -> None:
-    kinds = [statement.type for statement in duckdb.extract_statements(sql)]
-    reading = (duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN)
-    if len(kinds) != 1 or kinds[0] not in reading:
-        found = ", ".join(kind.name for kind in kinds) or "nothing"
-        raise UserError(f"a query is one SELECT statement; found {found} (results are read-only)")
+def _start(database: Database, sql: str, limits: Limits) -> pa.RecordBatchReader:
+    explain = partial(_explain, database=database, sql=sql, limits=limits)
+    try:
+        check_reads(database.connection, sql, [macro.name for macro in database.macros if macro.table])
+        batches = database.connection.sql(sql).to_arrow_reader(BATCH_ROWS)
+    except FAILURES as error:
+        raise UserError(explain(error)) from None
+    columns = _named(batches.schema)
+    return pa.RecordBatchReader.from_batches(columns, _cast(batches, columns, explain))
+
+
+def _named(columns: pa.Schema) -> pa.Schema:
+    """Columns with their units; of several with one name, the second is called name_2."""
+    fields: dict[str, pa.Field] = {}
+    for column in columns:
+        name, number = column.name, 1
+        while name in fields:
+            number += 1
+            name = f"{column.name}_{number}"
+        fields[name] = schema.field(column.name, column.type).with_name(name)
+    return pa.schema(list(fields.values()))
+
+
+def _cast(
+    batches: pa.RecordBatchReader, wanted: pa.Schema, explain: Callable[[Exception], str]
+) -> Iterator[pa.RecordBatch]:
+    # A query runs while it is read, so this is where most fail: not where its rows are written.
+    try:
+        for batch in batches:
+            yield pa.RecordBatch.from_arrays(batch.columns, schema=wanted)
+    except FAILURES as error:
+        raise UserError(explain(error)) from None
+
+
+def _explain(error: Exception, database: Database, sql: str, limits: Limits) -> str:
+    text = str(error)
+    if "INTERRUPT" in text:
+        return f"the query took over {limits.seconds:g} s; ask for less, or give it time: --timeout SECONDS"
+    if "Out of Memory" in text:
+        return (
+            f"the query needs more than {limits.memory_gib:g} GiB; ask for fewer columns or rows, or give it "
+            f"more: --memory GIB ({text.splitlines()[0]})"
+        )
+    named = [name for name in database.tables if re.search(rf"\b{name}\b", sql, re.IGNORECASE)]
+    lines = [f"the query failed: {text}", f"tables of this run: {', '.join(sorted(database.tables))}"]
+    lines += [f"columns of {name}: {', '.join(database.tables[name].names)}" for name in named]
+    for name in sorted(MADE_BY.keys() - database.tables.keys()):
+        if re.search(rf"\b{name}\b", text):
+            lines.append(f"{name} is not there (yet): `batchflow {MADE_BY[name]}` makes it")
+    if "Function" in text:
+        lines.append(f"macros: {', '.join(macro.name for macro in database.macros)}")
+    return "\n".join([*lines, "`batchflow query RUN --tables` and `--macros` say more"])
 
 
 def _quoted(text: str) -> str:

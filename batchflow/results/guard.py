@@ -1,0 +1,77 @@
+"""What a query may be: one statement that reads, from the views and nothing else."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import duckdb
+
+from batchflow.errors import UserError
+
+READING = {"SELECT_NODE", "SET_OPERATION_NODE", "RECURSIVE_CTE_NODE", "CTE_NODE"}
+"""Parts of a parsed statement that read; DuckDB 2 takes COPY and INSERT within a WITH, too."""
+FUNCTIONS = {"range", "generate_series", "unnest", "repeat", "generate_subscripts"}
+"""Functions after FROM that touch no file; `query` and the like run statements hidden in text."""
+EXPLAIN = re.compile(r"\s*EXPLAIN(\s+ANALYZE)?\s+(?=SELECT|FROM|WITH|VALUES|\()", re.IGNORECASE)
+
+
+def check_reads(connection: duckdb.DuckDBPyConnection, sql: str, macros: Iterable[str]) -> None:
+    """Refuse a statement that is not a lone reading one.
+
+    Parameters
+    ----------
+    connection : duckdb.DuckDBPyConnection
+        Used to parse.
+    sql : str
+        What the user wrote.
+    macros : iterable of str
+        Names of table macros that may stand after FROM.
+
+    Raises
+    ------
+    UserError
+        Saying what it is instead.
+    duckdb.Error
+        When it cannot be parsed.
+    """
+    kinds = [statement.type.name for statement in duckdb.extract_statements(sql)]
+    explained = EXPLAIN.match(sql) if kinds == ["EXPLAIN"] else None
+    if kinds != ["SELECT"] and not explained:
+        found = ", ".join(kinds) or "nothing"
+        raise UserError(f"a query is one SELECT statement; found {found} (results are read-only)")
+    _check_tree(_parse(connection, sql[explained.end() :] if explained else sql), FUNCTIONS | set(macros))
+
+
+def _parse(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any]:
+    rows = connection.execute("SELECT json_serialize_sql(?)", [sql]).fetchall()
+    tree: dict[str, Any] = json.loads(rows[0][0])
+    if tree["error"] or len(tree["statements"]) != 1:
+        raise UserError(f"a query is one SELECT statement; found {tree.get('error_message', 'several')}")
+    return tree
+
+
+def _check_tree(tree: dict[str, Any], functions: set[str]) -> None:
+    for node in _nodes(tree):
+        kind = str(node.get("type"))
+        if kind.endswith("_NODE") and kind not in READING:
+            found = kind.removesuffix("_NODE").removesuffix("_QUERY")
+            raise UserError(f"a query is one SELECT statement; found {found} in it (results are read-only)")
+        if kind == "TABLE_FUNCTION" and (name := node["function"]["function_name"].lower()) not in functions:
+            raise UserError(
+                f"{name}(...) is not for queries: they read the run's own tables; known after FROM: "
+                + ", ".join(f"{known}(...)" for known in sorted(functions))
+            )
+
+
+def _nodes(tree: Any) -> Iterator[dict[str, Any]]:
+    # A statement may be nested as deeply as DuckDB parses, 1000 levels: deeper than Python calls itself.
+    waiting = [tree]
+    while waiting:
+        item = waiting.pop()
+        if isinstance(item, dict):
+            yield item
+        children = item.values() if isinstance(item, dict) else item
+        waiting.extend(child for child in children if isinstance(child, dict | list))

@@ -1,0 +1,174 @@
+"""The answer to a query as a file or as text: CSV, JSON, Parquet, ECSV."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any, TextIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from batchflow.errors import UserError, nearest
+from batchflow.paths import RunFolder
+from batchflow.shards import write_atomic
+
+FORMATS = ("table", "csv", "json", "parquet", "ecsv")
+SUFFIXES = {".csv": "csv", ".json": "json", ".parquet": "parquet", ".pq": "parquet", ".ecsv": "ecsv"}
+
+
+def check_output(run: RunFolder, out: Path | None, form: str | None, force: bool) -> str:
+    """Settle the format of an answer, and see that it may be written.
+
+    Parameters
+    ----------
+    run : RunFolder
+        The run that is asked.
+    out : Path or None
+        The file; None for standard output.
+    form : str or None
+        One of `FORMATS`; None to go by the file's name.
+    force : bool
+        Whether a file that is there is replaced.
+
+    Returns
+    -------
+    str
+        The format.
+
+    Raises
+    ------
+    UserError
+        When the format is unknown or needs a file, or the file is there, or among the run's own.
+    """
+    if form is not None and form not in FORMATS:
+        raise UserError(f"--format {form}: {nearest(form, FORMATS)}")
+    if out is None:
+        if form == "parquet":
+            raise UserError("--format parquet needs a file: --out FILE.parquet")
+        return form or "table"
+    chosen = form or SUFFIXES.get(out.suffix.lower())
+    if chosen in (None, "table"):
+        raise UserError(
+            f"--out {out}: no format goes by {out.suffix or 'such a name'}; use "
+            f"{', '.join(SUFFIXES)}, or --format"
+        )
+    _check_place(run, out, force)
+    return str(chosen)
+
+
+def _check_place(run: RunFolder, out: Path, force: bool) -> None:
+    place, root = out.resolve(), run.root.resolve()
+    if place == root or root in place.parents:
+        raise UserError(f"--out {out} lies in the run folder, which queries only read; choose another place")
+    if place.is_dir():
+        raise UserError(f"--out {out} is a folder; name a file")
+    if place.exists() and not force:
+        raise UserError(f"--out {out} is there already; choose another name or replace it: --force")
+
+
+def write_answer(reader: pa.RecordBatchReader, out: Path, form: str) -> int:
+    """Write an answer to a file that appears when it is complete.
+
+    Parameters
+    ----------
+    reader : pyarrow.RecordBatchReader
+        The answer; CSV, JSON and Parquet are written as it comes.
+    out : Path
+        The file.
+    form : str
+        One of `FORMATS`.
+
+    Returns
+    -------
+    int
+        Number of rows.
+    """
+    rows = 0
+
+    def counted() -> Iterator[pa.RecordBatch]:
+        nonlocal rows
+        for batch in reader:
+            rows += batch.num_rows
+            yield batch
+
+    def write(temporary: Path) -> None:
+        if form == "parquet":
+            with pq.ParquetWriter(temporary, reader.schema, compression="zstd") as writer:
+                for batch in counted():
+                    writer.write_batch(batch)
+            return
+        with temporary.open("w", encoding="utf-8", newline="") as file:
+            _TEXT[form](reader.schema, counted(), file)
+
+    write_atomic(out, write)
+    return rows
+
+
+def print_answer(reader: pa.RecordBatchReader, form: str, file: TextIO) -> None:
+    """Write an answer as text.
+
+    Parameters
+    ----------
+    reader : pyarrow.RecordBatchReader
+        The answer.
+    form : str
+        ``csv``, ``json`` or ``ecsv``.
+    file : text file
+        Where to.
+    """
+    _TEXT[form](reader.schema, reader, file)
+
+
+def _write_csv(schema: pa.Schema, batches: Iterable[pa.RecordBatch], file: TextIO) -> None:
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(schema.names)
+    for batch in batches:
+        writer.writerows(zip(*map(_csv_cells, batch.columns), strict=True))
+
+
+def _csv_cells(column: pa.Array) -> list[Any]:
+    """Numbers in as few digits as tell them apart; lists, which CSV does not know, as JSON."""
+    if pa.types.is_floating(column.type):
+        return list(column.cast(pa.string()).fill_null("").to_pylist())
+    values = column.to_pylist()
+    if pa.types.is_nested(column.type):
+        return ["" if value is None else json.dumps(plain(value), default=str) for value in values]
+    return ["" if value is None else value for value in values]
+
+
+def _write_json(schema: pa.Schema, batches: Iterable[pa.RecordBatch], file: TextIO) -> None:
+    before = "["
+    for batch in batches:
+        for row in batch.to_pylist():
+            file.write(f"{before}\n  {json.dumps(plain(row), default=str)}")
+            before = ","
+    file.write("[]\n" if before == "[" else "\n]\n")
+
+
+def plain(value: Any) -> Any:
+    """Numbers that JSON does not know, NaN and the infinite, as null."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return {key: plain(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+
+def _write_ecsv(schema: pa.Schema, batches: Iterable[pa.RecordBatch], file: TextIO) -> None:
+    from batchflow.results.astro import to_table
+
+    text = io.StringIO()
+    to_table(pa.Table.from_batches(batches, schema=schema)).write(text, format="ascii.ecsv")
+    file.write(text.getvalue())
+
+
+_TEXT: dict[str, Callable[[pa.Schema, Iterable[pa.RecordBatch], TextIO], None]] = {
+    "csv": _write_csv,
+    "json": _write_json,
+    "ecsv": _write_ecsv,
+}

@@ -1,0 +1,165 @@
+"""The command: formats, files, refusals, what goes to standard error."""
+
+import csv
+import io
+import json
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from asked_run import make_asked_run
+from astropy.table import QTable, Table
+from typer.testing import CliRunner
+
+from batchflow.cli import app
+from batchflow.errors import UserError
+from batchflow.paths import partition_folder
+from batchflow.results.query import query
+
+SQL = (
+    "SELECT galaxy, object_id, log_age_q50, n_modes, mode_log_age, published_log_age "
+    "FROM posterior WHERE galaxy = '628' ORDER BY object_id"
+)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return make_asked_run(tmp_path_factory.mktemp("asked"))
+
+
+def ask(*arguments, stdin=None):
+    done = CliRunner().invoke(app, ["query", *map(str, arguments)], input=stdin)
+    if done.exception and not isinstance(done.exception, SystemExit):
+        raise done.exception
+    assert done.exit_code == 0, done.output
+    return done
+
+
+def expected(run):
+    return query(run.root, SQL).to_pylist()
+
+
+def test_every_format_holds_the_answer(run, tmp_path):
+    rows = expected(run)
+    ages = np.array([np.nan if row["log_age_q50"] is None else row["log_age_q50"] for row in rows])
+    ask(run.root, SQL, "--out", tmp_path / "a.csv")
+    found = list(csv.DictReader(io.StringIO((tmp_path / "a.csv").read_text(encoding="utf-8"))))
+    assert [float(row["log_age_q50"] or "nan") for row in found] == pytest.approx(ages, nan_ok=True)
+    assert json.loads(found[0]["mode_log_age"]) == pytest.approx(rows[0]["mode_log_age"])
+    ask(run.root, SQL, "--out", tmp_path / "a.json")
+    assert json.loads((tmp_path / "a.json").read_text(encoding="utf-8")) == rows
+    ask(run.root, SQL, "--out", tmp_path / "a.parquet")
+    table = pq.read_table(tmp_path / "a.parquet")
+    assert table.to_pylist() == rows
+    assert table.schema.field("log_age_q50").metadata[b"unit"] == b"dex(yr)"
+    ask(run.root, SQL, "--out", tmp_path / "a.ecsv")
+    plain = Table.read(tmp_path / "a.ecsv")
+    assert plain["mode_log_age"][0] == pytest.approx(rows[0]["mode_log_age"])
+    assert str(plain["published_log_age"].unit) == "dex(yr)"
+    ask(run.root, SQL.replace("mode_log_age, ", ""), "--out", tmp_path / "b.ecsv")
+    flat = QTable.read(tmp_path / "b.ecsv")
+    assert flat["log_age_q50"].value == pytest.approx(ages, nan_ok=True)
+    assert str(flat["log_age_q50"].unit) == "dex(yr)"
+
+
+def test_standard_output_takes_formats_too(run):
+    assert json.loads(ask(run.root, SQL, "--json").stdout) == expected(run)
+    assert json.loads(ask(run.root, SQL, "--format", "json").stdout) == expected(run)
+    found = list(csv.reader(io.StringIO(ask(run.root, SQL, "--format", "csv").stdout)))
+    assert [row[1] for row in found[1:]] == [row["object_id"] for row in expected(run)]
+    assert ask(run.root, SQL, "--format", "ecsv").stdout.startswith("# %ECSV 1.0")
+    assert json.loads(ask(run.root, "FROM posterior WHERE false", "--json").stdout) == []
+    shown = ask(run.root, SQL, "--rows", "2")
+    assert "628-2" in shown.stdout
+    assert "628-3" not in shown.stdout
+    assert "more rows; --rows 0" in shown.stderr
+    assert "no row fulfils" in ask(run.root, "FROM posterior WHERE false").stderr
+
+
+def test_the_statement_comes_from_a_file_or_standard_input(run, tmp_path):
+    (tmp_path / "q.sql").write_text(f"-- the galaxy 628\n{SQL};\n", encoding="utf-8")
+    assert json.loads(ask(run.root, "--file", tmp_path / "q.sql", "--json").stdout) == expected(run)
+    assert json.loads(ask(run.root, "--file", "-", "--json", stdin=SQL).stdout) == expected(run)
+    for arguments in ((), (SQL, "--file", "-")):
+        with pytest.raises(UserError, match="give a query, or a file of one"):
+            ask(run.root, *arguments)
+    with pytest.raises(UserError, match=r"absent.sql cannot be read"):
+        ask(run.root, "--file", tmp_path / "absent.sql")
+
+
+def test_nothing_is_overwritten_unless_asked(run, tmp_path):
+    out = tmp_path / "a.csv"
+    out.write_text("precious", encoding="utf-8")
+    with pytest.raises(UserError, match=r"is there already.*--force"):
+        ask(run.root, SQL, "--out", out)
+    assert out.read_text(encoding="utf-8") == "precious"
+    with pytest.raises(UserError, match="the query failed"):
+        ask(run.root, "SELECT nope FROM posterior", "--out", out, "--force")
+    late = "SELECT CASE WHEN range > 90000 THEN error('late') ELSE 'row' END FROM range(100000)"
+    for name in ("a.csv", "a.parquet"):  # fails after rows were written
+        with pytest.raises(UserError, match=r"the query failed.*late"):
+            ask(run.root, late, "--out", tmp_path / name, "--force")
+    assert out.read_text(encoding="utf-8") == "precious"
+    assert [path.name for path in tmp_path.iterdir()] == ["a.csv"]
+    ask(run.root, SQL, "--out", out, "--force")
+    assert out.read_text(encoding="utf-8").startswith("galaxy,")
+
+
+def test_the_run_folder_is_not_written_into(run, tmp_path):
+    before = sorted(run.root.rglob("*"))
+    (tmp_path / "link").symlink_to(run.root)
+    for place in (
+        run.root / "a.csv",
+        run.posterior / "galaxy=628" / "part-00001.parquet",
+        tmp_path / "link" / "a.csv",
+    ):
+        with pytest.raises(UserError, match="in the run folder"):
+            ask(run.root, SQL, "--out", place, "--force")
+    assert sorted(run.root.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--out", "a.txt"], "no format goes by .txt"),
+        (["--out", "a"], "no format goes by"),
+        (["--format", "parquet"], "needs a file"),
+        (["--out", "."], "is a folder|no format"),
+        (["--out", "a.csv", "--format", "table"], "no format"),
+    ],
+)
+def test_an_output_that_makes_no_sense_is_refused(run, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=message):
+        ask(run.root, SQL, *arguments)
+    assert not list(tmp_path.iterdir())
+
+
+def test_lists_of_views_and_macros(run):
+    assert "log_mass_q50" in ask(run.root, "--tables").stdout
+    shown = ask(run.root, "--macros").stdout
+    assert "p_all([each_below(log_age, 7), each_above(log_mass, 4)], log_weight)" in shown
+    assert {"table", "rows", "column"} <= set(json.loads(ask(run.root, "--tables", "--json").stdout)[0])
+    text = " ".join(ask("--help").stdout.replace("│", " ").split())
+    assert "Views: mocks, catalogue, posterior" in text
+    assert "p_between" in text
+
+
+def test_an_unfinished_stage_is_said_on_standard_error(tmp_path):
+    run = make_asked_run(tmp_path)
+    assert "unfinished" not in ask(run.root, SQL).stderr
+    next(partition_folder(run.posterior, "Demo-A").glob("*")).unlink()
+    done = ask(run.root, SQL, "--format", "csv")
+    assert "unfinished: infer: 2 of 3 parts of the catalogue are done; lacking Demo-A" in done.stderr
+    assert "unfinished" not in done.stdout
+
+
+def test_names_in_brackets_are_shown(run):
+    assert "[bold]x[/bold]" in ask(run.root, "SELECT '[bold]x[/bold]' AS name").stdout
+
+
+def test_a_folder_that_is_no_run(tmp_path):
+    with pytest.raises(UserError, match="holds no results; expected a run folder"):
+        ask(tmp_path, "SELECT 1")
+    with pytest.raises(UserError, match="holds no results"):
+        ask(tmp_path / "absent", "--tables")
