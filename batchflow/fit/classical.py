@@ -153,23 +153,31 @@ def make_data(clusters: Clusters, additional: Floats, how: How, device: torch.de
 
 
 def least_squares(models: GridModels, data: Data) -> tuple[Tensor, Tensor]:
-    """chi2 of the measurements with each model's best mass, (n_clusters, n_models).
+    """chi2 of the measurements with each model's best mass, and that mass as seen at 10 pc [Msun].
+
+    Parameters
+    ----------
+    models : GridModels
+        The grid.
+    data : Data
+        Of n_clusters clusters with a measurement each.
 
     Returns
     -------
-    tuple of Tensor, shapes (n_clusters, n_models) and (n_clusters,)
-        chi2, and the sum of squared signal-to-noise ratios that it is taken from.
+    tuple of Tensor, shape (n_clusters, n_models)
+        chi2, and the scale.
     """
     seen, total = data.weight * data.flux, (data.weight * data.flux.square()).sum(1)
     n_models = models.fluxes.shape[1]
-    chi2 = data.flux.new_empty(len(seen), n_models)
+    chi2, scale = (data.flux.new_empty(len(seen), n_models) for _ in range(2))
     # Both products of a block of models stay in the cache until their ratio is made.
     step = max(1024, VALUES_AT_ONCE[data.flux.device.type] // len(seen))
     for start in range(0, n_models, step):
         block = slice(start, start + step)
-        explained = (seen @ models.fluxes[:, block]).square_()
-        chi2[:, block] = total[:, None] - explained.div_(data.weight @ models.squares[:, block])
-    return chi2.clamp_(min=0), total
+        signal = seen @ models.fluxes[:, block]
+        torch.div(signal, data.weight @ models.squares[:, block], out=scale[:, block])
+        torch.sub(total[:, None], signal.mul_(scale[:, block]), out=chi2[:, block])
+    return chi2.clamp_(min=0), scale
 
 
 def probable(chi2: Tensor, n_bands: Tensor, likely: float) -> Tensor:
@@ -202,16 +210,15 @@ def _chunks(
 
 
 def _kept(models: GridModels, data: Data, how: How) -> Kept:
-    chi2, _ = least_squares(models, data)
+    chi2, scale = least_squares(models, data)
     if bool(data.limited.any()):
-        cluster, model, own, scale = with_limits(models, data, chi2, how.likely)
-        return Kept(cluster, model, own, scale.log10())
-    limit = probable(chi2.amin(1), data.n_bands, how.likely)
-    place = (chi2 <= limit[:, None]).nonzero()
-    cluster, model = place[:, 0], place[:, 1]
-    flux, weight = models.fluxes[:, model].T, data.weight[cluster]
-    scale = (weight * data.flux[cluster] * flux).sum(1) / (weight * flux.square()).sum(1)
-    return Kept(cluster, model, chi2[cluster, model], scale.log10())
+        cluster, model, own, scales = with_limits(models, data, chi2, how.likely)
+        return Kept(cluster, model, own, scales.log10())
+    mask = chi2 <= probable(chi2.amin(1), data.n_bands, how.likely)[:, None]
+    flat = mask.reshape(-1).nonzero()[:, 0]
+    cluster = torch.arange(len(chi2), device=flat.device).repeat_interleave(mask.sum(1))
+    model = flat - cluster * chi2.shape[1]
+    return Kept(cluster, model, chi2.reshape(-1)[flat], scale.reshape(-1)[flat].log10())
 
 
 def _summarise(models: GridModels, kept: Kept, n: int) -> tuple[Tensor, Tensor]:
