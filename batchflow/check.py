@@ -86,7 +86,9 @@ def _shared_files(job: Job) -> list[str]:
 
 
 def _settings_problems(job: Job) -> list[str]:
-    return [*_output_problems(job), *_prior_problems(job), *_noise_problems(job)]
+    from batchflow.fit.preset import fit_problems
+
+    return [*_output_problems(job), *_prior_problems(job), *_noise_problems(job), *fit_problems(job)]
 
 
 def _look(entry: CatalogueSettings, job: Job) -> str:
@@ -120,7 +122,17 @@ def _describe(job: Job, clusters: Mapping[str, str]) -> dict[str, Any]:
         "fixed": _fixed_in_words(job) or "none",
         "mocks": f"{job.mocks.rows:,} ({_mock_bytes(job) / 1e9:.2f} GB)",
         "clusters": ", ".join(f"{name} {count}" for name, count in clusters.items()) or "none",
+        "fit": _fit_in_words(job),
     }
+
+
+def _fit_in_words(job: Job) -> str:
+    from batchflow.fit.preset import describe_fit
+
+    try:
+        return describe_fit(job)
+    except UserError:  # among the problems already
+        return "none"
 
 
 def _engine_in_words(job: Job) -> str:

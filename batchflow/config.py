@@ -26,6 +26,7 @@ from batchflow.catalogue_settings import CatalogueSettings
 from batchflow.cigale_settings import CigaleSettings
 from batchflow.cluster_settings import ClusterSettings
 from batchflow.errors import UserError, nearest
+from batchflow.fit_settings import FitSettings
 from batchflow.overrides import apply_overrides
 from batchflow.physics.bands import known_bands
 from batchflow.prior_settings import NUISANCES, Distribution, PriorSettings
@@ -35,6 +36,7 @@ __all__ = [
     "CatalogueSettings",
     "ClusterSettings",
     "Distribution",
+    "FitSettings",
     "Job",
     "ModelSettings",
     "PriorSettings",
@@ -43,7 +45,7 @@ __all__ = [
     "parse_job",
 ]
 
-STAGES = ("mocks", "train", "infer", "validate", "report")
+STAGES = ("mocks", "train", "infer", "fit", "validate", "report")
 
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
@@ -245,7 +247,13 @@ class Job(Settings):
     train: TrainSettings = TrainSettings()
     catalogue: tuple[CatalogueSettings, ...] = ()
     infer: InferSettings = InferSettings()
+    fit: FitSettings = FitSettings()
     validate_: ValidateSettings = Field(ValidateSettings(), alias="validate")
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Stages that a run of the job has, in order."""
+        return tuple(name for name in STAGES if name != "fit" or self.fit.enabled)
 
     @model_validator(mode="after")
     def _drawn_parameters(self) -> Job:

@@ -101,6 +101,11 @@ class RunFolder:
         return self.root / "draws"
 
     @property
+    def fit(self) -> Path:
+        """Classical fits, partitioned by galaxy."""
+        return self.root / "fit"
+
+    @property
     def validation(self) -> Path:
         """Calibration and comparison tables."""
         return self.root / "validation"

@@ -29,7 +29,7 @@ from batchflow.plan import Mode
 from batchflow.shards import write_json, write_text
 
 LOG = logging.getLogger("batchflow")
-CATALOGUE_STAGES = {"train", "infer", "validate"}
+CATALOGUE_STAGES = {"train", "infer", "fit", "validate"}
 """Stages that need the normalised catalogue."""
 
 PERFORMANCE = "performance.html"

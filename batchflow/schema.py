@@ -65,6 +65,8 @@ class Flag(IntFlag):
     """The flow's draws were too few: each one kept is chosen among several, its summary made from all."""
     GRID_POSTERIOR = 16384
     """The draws come from the exact posterior on a grid, not from the flow."""
+    FEW_BANDS = 32768
+    """Too few usable bands for a classical fit's reduced chi2 (with one, for the fit itself): NaN there."""
 
 
 GALAXY_TYPE = pa.dictionary(pa.int32(), pa.string())
@@ -202,7 +204,7 @@ def posterior_schema(parameters: Sequence[str]) -> pa.Schema:
 
 
 CHI2 = ("best_chi2", "best_reduced_chi2")
-"""Of the classical best fit: over all measured bands, and by degree of freedom."""
+"""Of the classical best fit: over all bands that it uses, `best_n_bands`, and by degree of freedom."""
 
 
 def fit_schema(parameters: Sequence[str]) -> pa.Schema:
@@ -224,7 +226,8 @@ def fit_schema(parameters: Sequence[str]) -> pa.Schema:
     fields = [item for item in posterior_schema(parameters) if item.name not in NETWORK_ONLY]
     at = next(i for i, item in enumerate(fields) if item.name == "n_modes")
     names = [name for each in parameters for name in (f"best_{each}", f"bayes_{each}", f"bayes_{each}_std")]
-    return pa.schema([*fields[:at], *(field(name, pa.float32()) for name in [*names, *CHI2]), *fields[at:]])
+    classical = [field(name, pa.float32()) for name in [*names, *CHI2]]
+    return pa.schema([*fields[:at], *classical, field("best_n_bands", pa.int16()), *fields[at:]])
 
 
 def draws_schema(parameters: Sequence[str]) -> pa.Schema:

@@ -76,6 +76,24 @@ def infer_settings(job: Job, model: str) -> dict[str, Any]:
     }
 
 
+def fit_settings(job: Job) -> dict[str, Any]:
+    """Settings that decide the classical fit of a cluster; no trained model is among them."""
+    return (
+        {
+            "format": FORMAT,
+            "seed": job.seed,
+            "model": job.model.model_dump(mode="json"),
+            "prior": job.prior.model_dump(mode="json"),
+            "noise": job.noise.model_dump(mode="json"),
+            "fit": job.fit.model_dump(mode="json", exclude={"enabled"}),
+            "min_efficiency": job.infer.min_efficiency,
+            "catalogue": catalogue_settings(job)["catalogue"],
+        }
+        | _own_systematics(job)
+        | _curve_settings(job)
+    )
+
+
 def validate_settings(job: Job, model: str) -> dict[str, Any]:
     """Settings that decide the calibration and the comparison."""
     return infer_settings(job, model) | {"validate": job.validate_.model_dump(mode="json")}

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from batchflow.config import Job
+from batchflow.fit.plan import plan_fit
 from batchflow.infer.plan import plan_infer
 from batchflow.mocks.plan import plan_mocks
 from batchflow.paths import RunFolder
@@ -34,15 +35,17 @@ def status_of(job: Job) -> list[dict[str, Any]]:
         "mocks": plan_mocks,
         "train": plan_train,
         "infer": plan_infer,
+        "fit": plan_fit,
         "validate": plan_validate,
         "report": plan_report,
     }
-    return [_row(stage, planner(job, run)) for stage, planner in planners.items()]
+    return [_row(stage, planners[stage](job, run)) for stage in job.stages]
 
 
 def _row(stage: str, plan: Plan | None) -> dict[str, Any]:
     if plan is None:
-        return {"stage": stage, "done": 0, "wanted": None, "state": "waits for the model"}
+        awaited = "catalogue" if stage == "fit" else "model"
+        return {"stage": stage, "done": 0, "wanted": None, "state": f"waits for the {awaited}"}
     done, wanted = len(plan.present), len(plan.wanted)
     state = "done" if plan.complete else "to do" if not done else f"{wanted - done} left"
     return {"stage": stage, "done": done, "wanted": wanted, "state": state}

@@ -121,7 +121,7 @@ def test_status_tells_done_from_left_without_a_cluster(finished, tmp_path):
     folder, _ = finished
     rows = json.loads(batchflow("status", JOBS / "quickstart.toml", "--json", overrides=small(folder)).stdout)
     assert {row["stage"]: row["state"] for row in rows} == dict.fromkeys(
-        ("mocks", "train", "infer", "validate", "report"), "done"
+        ("mocks", "train", "infer", "fit", "validate", "report"), "done"
     )
     new = small(tmp_path / "new")
     rows = json.loads(batchflow("status", JOBS / "quickstart.toml", "--json", overrides=new).stdout)

@@ -26,6 +26,7 @@ STAGE_HELP = {
     "mocks": "Make the mock clusters.",
     "train": "Train the flow on the mocks.",
     "infer": "Infer the posterior of every cluster in the catalogues.",
+    "fit": "Fit every cluster the classical way: chi2 on a grid, and the exact posterior.",
     "validate": "Measure recovery on held-out mocks and compare with published values.",
     "report": "Draw the pictures and print the tables of a run.",
 }
@@ -59,7 +60,8 @@ def _run_stages(
     job = load_job(path, overrides)
     if found := problems(job):
         raise UserError("\n  ".join([f"{path}:", *found]))
-    reports = run_stages(job, stages, mode.value)
+    wanted = stages if len(stages) == 1 else job.stages
+    reports = run_stages(job, wanted, mode.value)
     if as_json:
         print_json({report.stage: vars(report) for report in reports})
     failures = [failure for report in reports for failure in report.failures]

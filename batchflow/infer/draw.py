@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 from scipy.special import gammaincc
 from torch import Tensor
 
-from batchflow.flow.checkpoint import PosteriorNetwork
 from batchflow.flow.features import Observations, noise_terms
 from batchflow.infer.clusters import Clusters
 from batchflow.infer.distance import mass_shifts
@@ -23,8 +22,10 @@ from batchflow.infer.importance import inside, uncertified, weigh
 from batchflow.infer.likelihood import Photometry
 from batchflow.infer.marginal import Chance, ExactModel, compare
 from batchflow.infer.points import points
+from batchflow.mocks.noise import NoiseModel
 from batchflow.mocks.prior import log_prior, log_prior_density
 from batchflow.prior_settings import PriorSettings
+from batchflow.settings import Range
 
 Floats = NDArray[np.float64]
 ROWS_IN_CHUNK = 65_536
@@ -33,11 +34,37 @@ ROWS_A_DRAW = 64
 """Rows that each of them may occupy where nuisances are marginalised; chunks are smaller where it is more."""
 
 
+class Source(Protocol):
+    """What of a `PosteriorNetwork` the draws need; who draws from the grid alone does without one."""
+
+    @property
+    def parameters(self) -> tuple[str, ...]:
+        """Parameters in the order of the draws' columns."""
+
+    @property
+    def boxes(self) -> dict[str, Range]:
+        """Lower and upper edge of each parameter's prior."""
+
+    @property
+    def noise(self) -> NoiseModel:
+        """The noise model, in NumPy arrays."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where the work is done."""
+
+    def noise_on(self, device: torch.device | str) -> NoiseModel:
+        """The noise model in tensors."""
+
+    def sample(self, seen: Observations, survey: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
+        """Draws and their log density, as `PosteriorNetwork.sample` has them."""
+
+
 @dataclass(frozen=True)
 class Proposal:
     """What draws are made with: the network, the exact model and the prior."""
 
-    network: PosteriorNetwork
+    network: Source
     model: ExactModel
     prior: PriorSettings
 
@@ -153,7 +180,7 @@ def draw_flow(proposal: Proposal, clusters: Clusters, options: Options, turn: in
     return weigh_sample(proposal, clusters, photometry, options, sample, turn)
 
 
-def photometry_of(network: PosteriorNetwork, clusters: Clusters) -> tuple[Photometry, Tensor]:
+def photometry_of(network: Source, clusters: Clusters) -> tuple[Photometry, Tensor]:
     """Clusters as the likelihood needs them, on the network's device; and each one's survey."""
     seen, survey = observations(clusters, network)
     return Photometry(seen, noise_terms(network.noise_on(network.device), seen, survey)), survey
@@ -232,14 +259,14 @@ def _log_prior(proposal: Proposal, values: dict[str, Tensor]) -> Tensor:
     return torch.as_tensor(log_prior(proposal.prior, kept), dtype=mass.dtype, device=mass.device)
 
 
-def observations(clusters: Clusters, network: PosteriorNetwork) -> tuple[Observations, Tensor]:
+def observations(clusters: Clusters, network: Source) -> tuple[Observations, Tensor]:
     """Clusters as tensors on the network's device.
 
     Parameters
     ----------
     clusters : Clusters
         n_clusters of them.
-    network : PosteriorNetwork
+    network : Source
         Knows its device and its surveys.
 
     Returns

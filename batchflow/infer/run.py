@@ -47,14 +47,14 @@ def infer_stage(session: Session) -> StageReport:
     start = time.perf_counter()
     units = [_with_arguments(unit, plan, session) for unit in plan.left]
     with count_units("infer", plan) as on_done:
-        report.failures = run_units(session.client, infer_part, units, _pool(session), on_done)
+        report.failures = run_units(session.client, infer_part, units, fastest_pool(session), on_done)
     report.made = len(plan.left) - len(report.failures)
     draws = job.infer.draws * sum(unit.rows or 0 for unit in plan.left)
     report.figures["draws_per_second"] = draws / (time.perf_counter() - start)
     return report
 
 
-def _pool(session: Session) -> Pool:
+def fastest_pool(session: Session) -> Pool:
     """GPU workers when they have a GPU; without one, the CPU workers are more."""
     cluster = session.job.cluster
     if has_cuda(session.client):

@@ -94,7 +94,9 @@ def posterior_flags(draws: Draws, boxes: Boxes, min_efficiency: float) -> NDArra
     return flags
 
 
-def posterior_table(catalogue: pa.Table, columns: dict[str, Any], bits: NDArray[np.int32]) -> pa.Table:
+def posterior_table(
+    catalogue: pa.Table, columns: dict[str, Any], bits: NDArray[np.int32], wanted: pa.Schema | None = None
+) -> pa.Table:
     """The posterior table of a catalogue part.
 
     Parameters
@@ -105,6 +107,8 @@ def posterior_table(catalogue: pa.Table, columns: dict[str, Any], bits: NDArray[
         From `summary_columns`, and ``n_bands``.
     bits : ndarray, shape (n_clusters,)
         Flags to add to the catalogue's.
+    wanted : pyarrow.Schema, optional
+        Another table's columns, all of them in `columns` or the catalogue.
 
     Returns
     -------
@@ -112,7 +116,7 @@ def posterior_table(catalogue: pa.Table, columns: dict[str, Any], bits: NDArray[
         Columns of `schema.posterior_schema`, rows in the catalogue's order.
     """
     parameters = [name for name in schema.PARAMETER_UNITS if f"{name}_mean" in columns]
-    wanted = schema.posterior_schema(parameters)
+    wanted = wanted or schema.posterior_schema(parameters)
     flags = np.asarray(catalogue["flags"].to_numpy()) | bits
     known = columns | {"flags": flags}
     arrays = [_array(known.get(field.name), catalogue, field) for field in wanted]

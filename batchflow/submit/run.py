@@ -24,7 +24,7 @@ from batchflow.submit.queue import QUEUES, cancel, is_over, states
 from batchflow.submit.script import Driver, allocation_job, driver_job
 
 DRIVER_LOGS = Path("logs") / "driver"
-SEPARATE = (("mocks",), ("train",), ("infer", "validate", "report"))
+SEPARATE = (("mocks",), ("train",), ("infer", "fit", "validate", "report"))
 """Stages that one job each runs, so that no GPU waits for CPUs."""
 
 
@@ -193,7 +193,8 @@ def _drivers(job: Job, how: Submission, site: SiteSettings) -> Iterable[Driver]:
     for number, names in enumerate(several):
         after = how.after if number == 0 else "PREVIOUS_JOB"
         file = run.logs / "submitted.toml"
-        yield Driver(job.name, file, tuple(names), how.mode, run.root / DRIVER_LOGS, after, number > 0)
+        kept = tuple(name for name in names if name in ("run", *job.stages))
+        yield Driver(job.name, file, kept, how.mode, run.root / DRIVER_LOGS, after, number > 0)
 
 
 def _absolute(job: Job) -> Job:

@@ -1,0 +1,122 @@
+"""Objects a second of the classical fit, the exact grid and the network, and how each grows by parameter.
+
+    python tests/benchmarks/bench_fit.py RUN [OBJECTS] [RUN_OF_FOUR RUN_OF_FIVE]
+
+RUN is a finished run of three parameters (or its model folder); the others, where given, are of four and
+five. Objects are simulated by the noise model of RUN. Times are of the processor, on one thread: other
+programs on the machine do not count. The grid: the library's ages, E(B-V) by 0.01 mag, metallicities of the
+library, R(V) by the table's nodes.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from batchflow.config import ModelSettings, PriorSettings
+from batchflow.fit.classical import fit_classical
+from batchflow.fit.exact import draw_exact
+from batchflow.fit.prepare import Fitter, make_fitter
+from batchflow.fit_settings import FitSettings
+from batchflow.flow.features import on_device
+from batchflow.infer.clusters import Clusters
+from batchflow.infer.draw import Options, Rescue, draw_posteriors
+from batchflow.infer.posterior import Model, open_model
+from batchflow.physics.engine import open_engine
+from batchflow.train.simulate import simulate
+
+DRAWS = 500
+MPC = 3.0
+MORE = {"metallicity": (0.004, 0.05), "rv": (2.5, 4.5)}
+SHARE = {"classical": (1, 4, 20), "exact": (10, 20, 0), "network": (4, 4, 4)}
+"""One in so many objects is fitted, by number of parameters from 3; 0: none."""
+
+
+def clusters_of(model: Model, n: int) -> Clusters:
+    """Simulated as in training."""
+    rng = np.random.default_rng(0)
+    values = {name: rng.uniform(*model.prior.boxes()[name], n) for name in model.table.parameters}
+    chance = torch.Generator().manual_seed(0)
+    fluxes = torch.as_tensor(model.table.fluxes(values), dtype=torch.float32)
+    found = simulate(fluxes, on_device(model.network.noise, "cpu", torch.float32), chance)
+    seen = [np.where(found.seen.measured, column, np.nan) for column in (found.seen.flux, found.seen.error)]
+    names = [model.network.noise.surveys[int(i)] for i in found.survey]
+    keys = [str(i) for i in range(n)]
+    return Clusters(seen[0], seen[1], found.seen.limit.numpy(), np.full(n, MPC), keys, names)
+
+
+def fitter_of(model: Model, extra: int) -> Fitter:
+    """Fitter of as many parameters more."""
+    vary = dict(list(MORE.items())[:extra])
+    settings = model.prior.model_dump(mode="json") | {name: {"uniform": box} for name, box in vary.items()}
+    table = open_engine(ModelSettings(bands=model.bands, vary=vary)).table()
+    prior = PriorSettings.model_validate(settings)
+    return make_fitter(table, model.network.noise, prior, FitSettings())
+
+
+def rate(work: Callable[[Clusters], Any], clusters: Clusters, share: int) -> float | None:
+    """Objects a second."""
+    if not share:
+        return None
+    n = max(8, len(clusters.keys) // share)
+    part = clusters.rows(np.arange(n))
+    work(part.rows(np.arange(8)))
+    start = time.process_time()
+    work(part)
+    return n / (time.process_time() - start)
+
+
+def rates(fitter: Fitter, clusters: Clusters, place: int) -> dict[str, Any]:
+    """Both ways of the stage `fit`."""
+
+    def classical(part: Clusters) -> Any:
+        return fit_classical(fitter.models, part, fitter.additional_error(part), fitter.how)
+
+    def exact(part: Clusters) -> Any:
+        return draw_exact(fitter.proposal, part, DRAWS, 0)
+
+    has = SHARE["exact"][place] if fitter.proposal.grid is not None else 0
+    return {
+        "models": fitter.models.fluxes.shape[1],
+        "classical": rate(classical, clusters, SHARE["classical"][place]),
+        "exact": rate(exact, clusters, has),
+    }
+
+
+def network_rates(model: Model, clusters: Clusters) -> dict[str, Any]:
+    """The network's draws, weighted to the exact posterior; and with its rescue."""
+    found = {}
+    for name, rescue in {"network": None, "network, rescued": Rescue()}.items():
+        options = Options(DRAWS, True, 0, rescue)
+        found[name] = rate(
+            lambda part, how=options: draw_posteriors(model.proposal, part, how),
+            clusters,
+            SHARE["network"][0],
+        )
+    return found
+
+
+def main(runs: list[str], objects: int) -> None:
+    """Print a line of JSON for each number of parameters."""
+    torch.set_num_threads(1)
+    first = open_model(runs[0], device="cpu")
+    clusters = clusters_of(first, objects)
+    for place in range(3):
+        found = {"parameters": 3 + place} | rates(fitter_of(first, place), clusters, place)
+        if place < len(runs):
+            model = open_model(runs[place], device="cpu")
+            own = clusters if place == 0 else clusters_of(model, objects)
+            found |= network_rates(model, own)
+        print(
+            json.dumps({k: round(v, 1) if isinstance(v, float) else v for k, v in found.items()}), flush=True
+        )
+
+
+if __name__ == "__main__":
+    main([sys.argv[1], *sys.argv[3:]], int(sys.argv[2]) if len(sys.argv) > 2 else 2000)
