@@ -5,9 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from batchflow.errors import UserError
 from batchflow.shards import read_footer
@@ -99,6 +99,13 @@ class Plan:
         }
 
 
+Found = TypeVar("Found", Plan, Plan | None)
+
+
+class OtherSettingsError(UserError):
+    """What is there was made with other settings."""
+
+
 def make_plan(stage: str, settings: Mapping[str, Any], wanted: Iterable[Unit]) -> Plan:
     """See which units are there.
 
@@ -118,7 +125,7 @@ def make_plan(stage: str, settings: Mapping[str, Any], wanted: Iterable[Unit]) -
 
     Raises
     ------
-    UserError
+    OtherSettingsError
         When a file was made with other settings: the message names them.
     """
     units = tuple(wanted)
@@ -126,28 +133,37 @@ def make_plan(stage: str, settings: Mapping[str, Any], wanted: Iterable[Unit]) -
     return Plan(stage, settings, units, present)
 
 
-def apply_mode(plan: Plan, mode: Mode, clear: Callable[[], None]) -> Plan:
-    """Obey `--mode`.
+def apply_mode(find: Callable[[], Found], mode: Mode, clear: Callable[[], None]) -> Found:
+    """Plan a stage, and obey `--mode`.
 
     Parameters
     ----------
-    plan : Plan
-        As found on disk.
+    find : callable
+        Makes the plan from what is on disk; None where it cannot be made yet.
     mode : {"resume", "restart", "refuse"}
-        Go on; begin anew; or refuse when anything is there.
+        Go on; begin anew, whatever settings the files there were made with; or refuse when anything is there.
     clear : callable
         Removes what the stage left behind.
 
     Returns
     -------
-    Plan
-        With nothing present after "restart".
+    Plan or None
+        With nothing present after "restart"; None where `find` gives it, and nothing was removed.
 
     Raises
     ------
     UserError
-        In mode "refuse" when anything is there.
+        In mode "refuse" when anything is there; in mode "resume" when it was made with other settings.
     """
+    try:
+        plan = find()
+    except OtherSettingsError:
+        if mode != "restart":
+            raise
+        clear()
+        return find()
+    if plan is None:
+        return plan
     if mode == "refuse" and plan.present:
         raise UserError(
             f"{plan.stage}: {len(plan.present)} of {len(plan.wanted)} units are there already; "
@@ -155,7 +171,7 @@ def apply_mode(plan: Plan, mode: Mode, clear: Callable[[], None]) -> Plan:
         )
     if mode == "restart":
         clear()
-        return Plan(plan.stage, plan.settings, plan.wanted, frozenset())
+        return replace(plan, present=frozenset())
     return plan
 
 
@@ -185,14 +201,14 @@ def check_settings(path: Path, found: Mapping[str, Any], settings: Mapping[str, 
 
     Raises
     ------
-    UserError
+    OtherSettingsError
         Naming each setting that differs, with both values.
     """
     wanted = json.loads(json.dumps(flatten(settings)))
     differing = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
     if differing:
         lines = [f"{key}: {found.get(key)!r} there, {wanted.get(key)!r} in the job" for key in differing[:8]]
-        raise UserError(
+        raise OtherSettingsError(
             f"{path} was made with other settings:\n  "
             + "\n  ".join(lines)
             + f"\nuse --mode restart to make the stage {stage} anew, or another output folder"

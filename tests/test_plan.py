@@ -62,9 +62,28 @@ def test_modes(tmp_path):
     make(tmp_path, 0)
     plan = make_plan("mocks", SETTINGS, units(tmp_path))
     cleared = []
-    assert apply_mode(plan, "resume", lambda: cleared.append(1)) is plan
+    assert apply_mode(lambda: plan, "resume", lambda: cleared.append(1)) is plan
+    assert apply_mode(lambda: None, "restart", lambda: cleared.append(1)) is None
     with pytest.raises(UserError, match="1 of 3 units are there"):
-        apply_mode(plan, "refuse", lambda: cleared.append(1))
+        apply_mode(lambda: plan, "refuse", lambda: cleared.append(1))
     assert not cleared
-    assert apply_mode(plan, "restart", lambda: cleared.append(1)).present == frozenset()
+    assert apply_mode(lambda: plan, "restart", lambda: cleared.append(1)).present == frozenset()
     assert cleared
+
+
+def test_restart_does_what_the_error_of_other_settings_advises(tmp_path):
+    changed = {"seed": 1}
+
+    def find():
+        return make_plan("mocks", changed, units(tmp_path))
+
+    def clear():
+        for unit in units(tmp_path):
+            for path in unit.paths:
+                path.unlink(missing_ok=True)
+
+    make(tmp_path, 0)
+    for mode in ("resume", "refuse"):
+        with pytest.raises(UserError, match="--mode restart"):
+            apply_mode(find, mode, clear)
+    assert len(apply_mode(find, "restart", clear).left) == 3

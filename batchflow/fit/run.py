@@ -47,13 +47,9 @@ def fit_stage(session: Session) -> StageReport:
     job, run = session.job, session.run
     if not job.catalogue:
         return StageReport("fit", 0)
-    if session.mode == "restart":
-        # Before the plan, which refuses what was made with other settings.
-        remove(run.fit)
-    plan = plan_fit(job, run, session.parts)
+    plan = apply_mode(lambda: plan_fit(job, run, session.parts), session.mode, lambda: remove(run.fit))
     if plan is None:
         raise UserError(f"{run.catalogue} holds no catalogue; see the [[catalogue]] of the job")
-    plan = apply_mode(plan, session.mode, lambda: remove(run.fit))
     report = StageReport("fit", len(plan.wanted))
     if plan.complete:
         return report

@@ -37,10 +37,11 @@ def infer_stage(session: Session) -> StageReport:
     job, run = session.job, session.run
     if not job.catalogue:
         return StageReport("infer", 0)
-    plan = plan_infer(job, run, session.parts)
+    plan = apply_mode(
+        lambda: plan_infer(job, run, session.parts), session.mode, lambda: remove(run.posterior, run.draws)
+    )
     if plan is None:
         raise UserError(f"{run.model} holds no trained model; run `batchflow train` first")
-    plan = apply_mode(plan, session.mode, lambda: remove(run.posterior, run.draws))
     report = StageReport("infer", len(plan.wanted))
     if plan.complete:
         return report

@@ -34,7 +34,7 @@ def mocks_stage(session: Session) -> StageReport:
         With `mocks_per_second` where any were made.
     """
     run = session.run
-    plan = apply_mode(plan_mocks(session.job, run), session.mode, lambda: remove(run.mocks))
+    plan = apply_mode(lambda: plan_mocks(session.job, run), session.mode, lambda: remove(run.mocks))
     report = StageReport("mocks", len(plan.wanted))
     if plan.complete:
         return report

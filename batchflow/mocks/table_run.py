@@ -34,7 +34,7 @@ def ensure_table(session: Session) -> Path:
     """
     run = session.run
     path = run.flux_table / TABLE_FILE
-    plan = apply_mode(plan_table(session.job, run), session.mode, lambda: remove(run.flux_table))
+    plan = apply_mode(lambda: plan_table(session.job, run), session.mode, lambda: remove(run.flux_table))
     if plan.complete and is_finished(path, plan):
         return path
     pool = Pool(CPU, session.job.cluster.in_flight)

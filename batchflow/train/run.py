@@ -49,7 +49,7 @@ def train_stage(session: Session) -> StageReport:
     the members' mean.
     """
     job, run = session.job, session.run
-    plan = apply_mode(plan_train(job, run), session.mode, lambda: remove(run.model))
+    plan = apply_mode(lambda: plan_train(job, run), session.mode, lambda: remove(run.model))
     report = StageReport("train", len(plan.wanted))
     if plan.complete:
         return report

@@ -41,10 +41,9 @@ def validate_stage(session: Session) -> StageReport:
         When there is no trained model, or the posteriors are not complete.
     """
     job, run = session.job, session.run
-    plan = plan_validate(job, run)
+    plan = apply_mode(lambda: plan_validate(job, run), session.mode, lambda: remove(run.validation))
     if plan is None:
         raise UserError(f"{run.model} holds no trained model; run `batchflow train` first")
-    plan = apply_mode(plan, session.mode, lambda: remove(run.validation))
     report = StageReport("validate", len(plan.wanted))
     left = {unit.key: unit for unit in plan.left}
     if RECOVERY in left:
