@@ -9,7 +9,7 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
-from batchflow.commands import batch, inputs, outputs, stages
+from batchflow.commands import batch, exchange, inputs, outputs, stages
 from batchflow.errors import UserError
 
 app = typer.Typer(
@@ -32,6 +32,8 @@ app.command("model")(inputs.model_command)
 app.command("model-card")(inputs.model_card_command)
 app.command()(inputs.catalogue)
 app.command()(outputs.query)
+app.command()(exchange.export)
+app.command()(exchange.provenance)
 app.command()(outputs.flags)
 app.command()(outputs.reweight)
 app.command()(outputs.population)
