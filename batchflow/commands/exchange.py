@@ -14,13 +14,17 @@ from batchflow.commands.printing import print_json, print_pairs
 
 def export(
     run: RunPath,
-    file: Annotated[Path, typer.Argument(metavar="FILE", help=".fits .vot .ecsv .csv .parquet; hats: a folder.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help=".fits .vot .ecsv .csv .parquet; hats: a folder.")
+    ],
     table: Annotated[
         str, typer.Option(help="posterior, catalogue, fit, draws, mocks, history, validation.")
     ] = "posterior",
     columns: Annotated[str, typer.Option(help="Names, with commas between; default all.")] = "",
     galaxy: Annotated[list[str] | None, typer.Option(help="Only this galaxy; repeatable.")] = None,
-    format_: Annotated[str, typer.Option("--format", help="Where the name does not say; hats: a folder.")] = "",
+    format_: Annotated[
+        str, typer.Option("--format", help="Where the name does not say; hats: a folder.")
+    ] = "",
     force: Annotated[bool, typer.Option("--force", help="Overwrite.")] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -58,13 +62,18 @@ def _sections(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
     model, made, exported = (found.get(name) or {} for name in ("model", "made", "export"))
     plain = {key: found[key] for key in ("stage", "unit", "fingerprint", "rows") if found.get(key)}
     exports = {key: value for key, value in exported.items() if key in ("table", "command", "date")}
-    commands = {step["stage"]: f"{step['date']}  {step['command'] or '(Python)'}" for step in found.get("commands", [])}
+    commands = {
+        step["stage"]: f"{step['date']}  {step['command'] or '(Python)'}"
+        for step in found.get("commands", [])
+    }
     catalogues = {
         f"{item['survey']}": ", ".join(str(item.get("path", item.get("files", "")) or "").split())
         + "".join(f"\n{'':15}sha256 {checksum}" for checksum in item["sha256"])
         for item in found.get("catalogues", [])
     }
-    engine = {key: value for key, value in (found.get("engine") or {}).items() if not isinstance(value, dict | list)}
+    engine = {
+        key: value for key, value in (found.get("engine") or {}).items() if not isinstance(value, dict | list)
+    }
     versions = made.get("versions") or exported.get("versions") or model.get("versions") or {}
     of_model = {"weights": model.get("weights_sha256"), "note": model.get("note")}
     return {
@@ -76,3 +85,20 @@ def _sections(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
         "Catalogues": catalogues,
         "Versions": dict(versions),
     }
+
+
+def cite(
+    run: RunPath,
+    as_bibtex: Annotated[bool, typer.Option("--bibtex", help="Entries for BibTeX.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """List what to cite: the models, laws, data and programs that a run used."""
+    from batchflow.results.citations import bibtex, citations
+
+    found = citations(run)
+    if as_json:
+        print_json([item._asdict() for item in found])
+    elif as_bibtex:
+        print(bibtex(found), end="")
+    else:
+        print("\n".join(f"{item.text}\n    {item.purpose}" for item in found))

@@ -92,8 +92,8 @@ def _kind(target: Path, wanted: str) -> str:
     kind = f".{wanted.removeprefix('.')}" if wanted else target.suffix.lower()
     if kind not in FORMATS:
         raise UserError(
-            f"{target}: {wanted or target.suffix or 'a name without extension'!r} is no kind of file that can "
-            f"be written; expected one of {' '.join(FORMATS)}, or --format hats for a folder by position"
+            f"{target}: {wanted or target.suffix or 'a name without extension'!r} is no kind of file that "
+            f"can be written; expected one of {' '.join(FORMATS)}, or --format hats for a folder by position"
         )
     return kind
 
@@ -103,7 +103,9 @@ def _source(run: RunFolder, request: Request) -> Source:
     columns = choose(table.dataset, request.columns, request.galaxies)
     export = {"table": request.table, "columns": list(columns), "galaxies": list(request.galaxies)}
     origin = run_provenance(run, stage_footer(table_files(run)[request.table]))
-    return Source(request.table, table.dataset, columns, request.galaxies, origin | {EXPORTED: export | made()})
+    return Source(
+        request.table, table.dataset, columns, request.galaxies, origin | {EXPORTED: export | made()}
+    )
 
 
 def _check_target(run: RunFolder, target: Path, force: bool) -> None:
@@ -136,9 +138,9 @@ def _write_folder(target: Path, source: Source) -> int:
             remove_hats(target)
         work.rename(target)
     except OSError as error:
-        raise UserError(f"cannot write {target}: {error.strerror or error}; free space or choose another") from error
+        raise UserError(
+            f"cannot write {target}: {error.strerror or error}; free space or choose another"
+        ) from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return left_out
-
-

@@ -25,8 +25,8 @@ from numpy.typing import NDArray
 
 from batchflow.errors import UserError, nearest
 from batchflow.keys import generator
-from batchflow.mocks.prior import log_density
 from batchflow.made import made
+from batchflow.mocks.prior import log_density
 from batchflow.paths import RunFolder, unescape
 from batchflow.plan import fingerprint, flatten
 from batchflow.prior_settings import Distribution, PriorSettings

@@ -98,7 +98,9 @@ def run_provenance(run: RunFolder, stage: dict[str, Any]) -> dict[str, Any]:
 def stage_footer(files: Iterable[str | Path]) -> dict[str, Any]:
     """What the footers of a table's files have in common: that of the first without its unit."""
     first = _first_footer(map(Path, files))
-    return {key: value for key, value in first.items() if key not in ("unit", "galaxy", "first_id", "last_id")}
+    return {
+        key: value for key, value in first.items() if key not in ("unit", "galaxy", "first_id", "last_id")
+    }
 
 
 def run_of(path: Path) -> RunFolder | None:
@@ -128,7 +130,11 @@ def _completed(path: Path, stage: dict[str, Any]) -> dict[str, Any]:
         return run_provenance(run, stage)
     if path.name == MODEL_FILE:
         model = _model(path.parent, None) or {}
-        own = {"model": model, "engine": model.get("engine"), "catalogues": _catalogues(model.get("settings", {}), {})}
+        own = {
+            "model": model,
+            "engine": model.get("engine"),
+            "catalogues": _catalogues(model.get("settings", {}), {}),
+        }
         made = model.get("made")
         commands = [{"stage": "train", "command": made["command"], "date": made["date"]}] if made else []
         return {"made": made, "commands": commands} | {key: value for key, value in own.items() if value}
@@ -156,7 +162,9 @@ def _of_file(path: Path) -> dict[str, Any]:
 def _of_parquet(path: Path) -> dict[str, Any]:
     found = read_footer(path)
     if found is None:
-        raise UserError(f"{path} is no whole Parquet file of batchflow; it says nothing of where it comes from")
+        raise UserError(
+            f"{path} is no whole Parquet file of batchflow; it says nothing of where it comes from"
+        )
     footer, rows = found
     if EXPORTED in footer:
         return footer | {"rows": rows or footer[EXPORTED].get("rows")}
@@ -213,7 +221,9 @@ def _whole(found: Any, path: Path) -> dict[str, Any]:
     except ValueError:
         values = None
     if not isinstance(values, dict):
-        raise UserError(f"{path} was not written by `batchflow export`: it says nothing of where it comes from")
+        raise UserError(
+            f"{path} was not written by `batchflow export`: it says nothing of where it comes from"
+        )
     return values
 
 

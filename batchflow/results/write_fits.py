@@ -63,7 +63,7 @@ def write_fits(path: Path, source: Source) -> None:
 
 
 def _row_type(source: Source) -> np.dtype[Any]:
-    fields = []
+    fields: list[Any] = []
     for place, item in enumerate(source.schema):
         if value_type(item.type) != item.type:
             fields.append((f"f{place}", ">i8", (2,)))
@@ -134,7 +134,9 @@ def _cells(column: pa.Array) -> NDArray[Any]:
         return np.array([ascii_text(text or "") for text in texts], dtype="S")
     code, dtype = _CODES[column.type]
     if code == "L":
-        return np.array([{True: b"T", False: b"F"}.get(value, b"") for value in column.to_pylist()], dtype="S1")
+        return np.array(
+            [{True: b"T", False: b"F"}.get(value, b"") for value in column.to_pylist()], dtype="S1"
+        )
     if code in NULLS:
         column = pc.fill_null(column.cast(pa.int64()), NULLS[code])
     return np.asarray(column.to_numpy(zero_copy_only=False)).astype(dtype)

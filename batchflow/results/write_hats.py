@@ -66,7 +66,9 @@ def write_hats(folder: Path, source: Source) -> int:
         Without positions, or without cdshealpix.
     """
     if missing := {"ra", "dec"} - set(source.columns):
-        raise UserError(f"a HATS catalogue needs the columns ra and dec; {min(missing)} is not among those chosen")
+        raise UserError(
+            f"a HATS catalogue needs the columns ra and dec; {min(missing)} is not among those chosen"
+        )
     counts = _count(source)
     if not counts:
         raise UserError(f"no row of {source.name} has a position: a HATS catalogue has nothing to order by")
@@ -143,7 +145,9 @@ def hats_schema(source: Source) -> pa.Schema:
 def _placed(source: Source) -> Iterator[tuple[pa.RecordBatch, Integers]]:
     """Rows that have a position, and their pixels."""
     for batch in source.batches():
-        ra, dec = (np.asarray(batch[name].to_numpy(zero_copy_only=False), np.float64) for name in ("ra", "dec"))
+        ra, dec = (
+            np.asarray(batch[name].to_numpy(zero_copy_only=False), np.float64) for name in ("ra", "dec")
+        )
         has = np.isfinite(ra) & (np.abs(dec) <= 90)
         if has.any():
             yield batch.filter(pa.array(has)), healpix(ra[has], dec[has])
@@ -159,7 +163,9 @@ def _count(source: Source) -> Counter[int]:
 
 def _path(folder: Path, pixel: Pixel) -> Path:
     order, number = pixel
-    return folder / "dataset" / f"Norder={order}" / f"Dir={number // 10_000 * 10_000}" / f"Npix={number}.parquet"
+    return (
+        folder / "dataset" / f"Norder={order}" / f"Dir={number // 10_000 * 10_000}" / f"Npix={number}.parquet"
+    )
 
 
 def _write_partitions(folder: Path, source: Source, schema: pa.Schema, found: _Partitions) -> None:
@@ -232,5 +238,7 @@ def remove_hats(folder: Path) -> None:
         When the folder is something else.
     """
     if any(folder.iterdir()) and not (folder / "hats.properties").is_file():
-        raise UserError(f"{folder} is a folder, and no HATS catalogue: it is not replaced; choose another name")
+        raise UserError(
+            f"{folder} is a folder, and no HATS catalogue: it is not replaced; choose another name"
+        )
     shutil.rmtree(folder)

@@ -49,7 +49,7 @@ def csv_description(source: Source, name: str) -> dict[str, Any]:
     Returns
     -------
     dict
-        By the W3C's recommendation "Metadata Vocabulary for Tabular Data", with keys of ours for unit and UCD.
+        By the W3C's "Metadata Vocabulary for Tabular Data" (2015), with keys of ours for unit and UCD.
     """
     columns = [
         {"name": item.name, "titles": item.name, "datatype": _csvw_type(item.type)}
@@ -141,7 +141,9 @@ def _ecsv_column(item: pa.Field) -> dict[str, str]:
         found["subtype"] = f"{kind}[null]"
     extra = {"unit": text_of(item, "unit"), "description": text_of(item, "description")}
     ucd = text_of(item, "ucd")
-    return found | {key: text for key, text in extra.items() if text} | ({"meta": {"ucd": ucd}} if ucd else {})
+    return (
+        found | {key: text for key, text in extra.items() if text} | ({"meta": {"ucd": ucd}} if ucd else {})
+    )
 
 
 def _ecsv_type(type_: pa.DataType) -> str:

@@ -88,7 +88,11 @@ def test_ucds(run, tmp_path):
     for kind in FORMATS:
         export_run(run, tmp_path / f"a{kind}", Request(columns=("ra", "log_age_q50")))
     header = fits.getheader(tmp_path / "a.fits", 1)
-    assert [header[key] for key in ("TTYPE2", "TUNIT2", "TUCD2")] == ["log_age_q50", "dex(yr)", "time.age;stat.median"]
+    assert [header[key] for key in ("TTYPE2", "TUNIT2", "TUCD2")] == [
+        "log_age_q50",
+        "dex(yr)",
+        "time.age;stat.median",
+    ]
     assert header["TCOMM2"] == "log10 of the age: posterior median"
     fields = votable.parse(tmp_path / "a.vot", verify="exception").get_first_table().fields
     assert [field.ucd for field in fields] == ["pos.eq.ra;meta.main", "time.age;stat.median"]

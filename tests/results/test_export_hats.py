@@ -94,7 +94,13 @@ def test_partitions_are_in_order_and_know_where_they_come_from(catalogue):
     lines = (catalogue / "partition_info.csv").read_text().splitlines()[1:]
     assert len(lines) > 12
     for order, number in (map(int, line.split(",")) for line in lines):
-        path = catalogue / "dataset" / f"Norder={order}" / f"Dir={number // 10000 * 10000}" / f"Npix={number}.parquet"
+        path = (
+            catalogue
+            / "dataset"
+            / f"Norder={order}"
+            / f"Dir={number // 10000 * 10000}"
+            / f"Npix={number}.parquet"
+        )
         index = pq.ParquetFile(path).read()["_healpix_29"].to_numpy()
         assert (np.diff(index) >= 0).all()
         assert (index >> 2 * (29 - order) == number).all()
