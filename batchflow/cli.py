@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from batchflow.commands import batch, exchange, inputs, outputs, stages
+from batchflow.commands.examples import epilog
 from batchflow.errors import UserError
 
 app = typer.Typer(
@@ -38,6 +39,9 @@ app.command()(exchange.cite)
 app.command()(outputs.flags)
 app.command()(outputs.reweight)
 app.command()(outputs.population)
+
+for _command in app.registered_commands:
+    _command.epilog = epilog(_command.name or getattr(_command.callback, "__name__", ""))
 
 
 def main() -> NoReturn:
