@@ -60,7 +60,7 @@ _PLAIN = {
     "member_spread": Column(
         "", "stat.stdev", "how far the medians of an ensemble's networks lie apart, in posterior deviations"
     ),
-    "ppc_chi2": Column("", "stat.fit.chi2", "chi square of the photometry, mean over the posterior"),
+    "ppc_chi2": Column("", "stat.fit.chi2", "chi square of the photometry at the draw of highest density"),
     "ppc_pvalue": Column("", "stat.fit.goodness", "posterior predictive p-value of chi square"),
     "ood_pvalue": Column(
         "", "stat.probability", "p-value of colours and errors among those of the training mocks"

@@ -34,10 +34,11 @@ COLUMNS_HEAD = """\
 
 Units are in the notation of astropy; UCDs say to programs what a column is. `[...]` marks a list. Every
 Parquet file holds this in its own metadata (Arrow's fields, and a VOTable in the footer by the VOParquet
-convention), and `batchflow export` writes it into FITS, VOTable, ECSV and beside CSV. A missing number is NaN.
+convention); `batchflow export` writes it into FITS, VOTable and ECSV, and beside CSV. A missing number is
+NaN.
 
-Where a table has columns for each parameter they are shown for `log_age`; `log_mass`, `ebv`, and of the others
-those that are inferred have the same. Columns for each band are shown for `wfc3_f275w`.
+Where a table has columns for each parameter they are shown for `log_age`; `log_mass`, `ebv`, and of the
+others those that are inferred have the same. Columns for each band are shown for `wfc3_f275w`.
 """
 
 
@@ -130,9 +131,8 @@ def _type(annotation: Any) -> str:
     """What TOML holds there, in words."""
     arguments = [item for item in get_args(annotation) if item is not NoneType]
     origin = get_origin(annotation)
-    if isinstance(annotation, type) and annotation is not NoneType and origin is None:
-        names = {str: "text", int: "integer", float: "number", bool: "true or false", Path: "path"}
-        return names.get(annotation, "distribution" if annotation is Distribution else annotation.__name__)
+    if origin is None and isinstance(annotation, type):
+        return _plain_type(annotation)
     if origin is Literal:
         return ", ".join(f'"{item}"' if isinstance(item, str) else str(item) for item in arguments)
     if origin is tuple:
@@ -140,9 +140,16 @@ def _type(annotation: Any) -> str:
         return f"list of {kinds[0]}" if Ellipsis in arguments else f"[{', '.join(kinds)}]"
     if origin is dict:
         return f"table: name = {_type(arguments[1])}"
-    if hasattr(annotation, "__metadata__"):
-        return _type(arguments[0])
-    return " or ".join(dict.fromkeys(_type(item) for item in arguments))
+    # An annotated type stands before its conditions; what is left is a union.
+    several = arguments[:1] if hasattr(annotation, "__metadata__") else arguments
+    return " or ".join(dict.fromkeys(map(_type, several)))
+
+
+def _plain_type(type_: type) -> str:
+    names = {str: "text", int: "integer", float: "number", bool: "true or false", Path: "path"}
+    if issubclass(type_, Settings) and type_ is not Distribution:
+        return f"{{{', '.join(type_.model_fields)}}}"
+    return names.get(type_, "distribution")
 
 
 def _default(info: FieldInfo) -> str:
