@@ -41,7 +41,7 @@ app.command()(outputs.reweight)
 app.command()(outputs.population)
 
 for _command in app.registered_commands:
-    _command.epilog = epilog(_command.name or getattr(_command.callback, "__name__", ""))
+    _command.epilog = epilog(str(_command.name or getattr(_command.callback, "__name__", "")))
 
 
 def main() -> NoReturn:

@@ -14,7 +14,7 @@ import pyarrow.dataset as ds
 from batchflow.errors import UserError, nearest
 from batchflow.votable import described, string_widths, value_type
 
-PIECE_VALUES = 2_000_000
+PIECE_VALUES = 1_000_000
 """Numbers in a piece, about: a cluster of the table `draws` has thousands of them."""
 DRAWS_EACH = 2000
 """Numbers that a row with lists of draws is taken to have."""
@@ -74,14 +74,16 @@ class Source:
         wanted = pc.field("galaxy").isin(list(self.galaxies)) if self.galaxies else None
         lists = any(pa.types.is_list(self.dataset.schema.field(name).type) for name in columns)
         each = DRAWS_EACH if lists and self.name == "draws" else max(len(columns), 1)
-        scanner = self.dataset.scanner(
-            columns=columns,
-            filter=wanted,
-            batch_size=max(1, PIECE_VALUES // each),
-            batch_readahead=1,
-            fragment_readahead=1,
-        )
-        yield from (batch for batch in scanner.to_batches() if batch.num_rows)
+        # A file at a time: a scanner of them all reads ahead, and its memory grows with their number.
+        for fragment in self.dataset.get_fragments():
+            scanner = fragment.scanner(
+                schema=self.dataset.schema,
+                columns=columns,
+                filter=wanted,
+                batch_size=max(1, PIECE_VALUES // each),
+                batch_readahead=1,
+            )
+            yield from (batch for batch in scanner.to_batches() if batch.num_rows)
 
 
 def choose(dataset: ds.Dataset, columns: Sequence[str], galaxies: Sequence[str]) -> tuple[str, ...]:
