@@ -26,6 +26,7 @@ from batchflow.config import Job, load_job
 from batchflow.flow.checkpoint import new_network
 from batchflow.flow.density import PosteriorDensity
 from batchflow.keys import generator
+from batchflow.machine import cores
 from batchflow.mocks.make import mock_table
 from batchflow.mocks.prior import draw_prior
 from batchflow.physics.engine import open_engine
@@ -33,7 +34,7 @@ from batchflow.shards import write_table
 from batchflow.train.fit import TrainingProgress, _Fit
 from batchflow.train.optimise import Optimisation
 from batchflow.train.task import make_training
-from batchflow.train.threads import cores, crew
+from batchflow.train.threads import crew
 
 ROWS, TURN = 100_000, 20
 DRAWS, OBJECTS = 500, 128
