@@ -74,7 +74,9 @@ def _sections(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
     engine = {
         key: value for key, value in (found.get("engine") or {}).items() if not isinstance(value, dict | list)
     }
-    versions = made.get("versions") or exported.get("versions") or model.get("versions") or {}
+    # Runs of before this record say nothing of their own: then the versions are the export's, or training's.
+    of = {"": made, " of the export": exported, " of the training": model}
+    whose, versions = next(((w, s["versions"]) for w, s in of.items() if s.get("versions")), ("", {}))
     of_model = {"weights": model.get("weights_sha256"), "note": model.get("note")}
     return {
         str(found["file"]): plain,
@@ -83,7 +85,7 @@ def _sections(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
         "Model": {key: value for key, value in of_model.items() if value},
         "Engine": engine,
         "Catalogues": catalogues,
-        "Versions": dict(versions),
+        f"Versions{whose}": dict(versions),
     }
 
 
