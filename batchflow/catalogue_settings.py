@@ -14,12 +14,14 @@ from batchflow.settings import Band, Settings
 class TableColumns(Settings):
     """[catalogue.columns]: where a table keeps what; `flux`, `error` and `limit` map bands to columns."""
 
-    id: str = "object_id"
-    galaxy: str | None = None
-    ra: str | None = None
-    dec: str | None = None
-    distance_mpc: str | None = None
-    distance_error_mpc: str | None = None
+    id: str = Field("object_id", description="column of the identifier")
+    galaxy: str | None = Field(None, description="column of the galaxy's name; default galaxy")
+    ra: str | None = Field(None, description="column of the right ascension; default ra")
+    dec: str | None = Field(None, description="column of the declination; default dec")
+    distance_mpc: str | None = Field(None, description="column of the distance [Mpc]; default distance_mpc")
+    distance_error_mpc: str | None = Field(
+        None, description="column of its 1-sigma error [Mpc]; default distance_error_mpc"
+    )
     redshift: str | None = Field(None, description="of the Hubble flow; gives the distance of rows without")
     class_: str | None = Field(None, description="column of the visual class, an integer; default class_")
     flux: dict[Band, str] = Field({}, description="column of each band; default flux_<band>")

@@ -9,7 +9,8 @@ from typing import NoReturn
 import typer
 from rich.console import Console
 
-from batchflow.commands import ask, batch, inputs, outputs, stages
+from batchflow.commands import ask, batch, exchange, inputs, outputs, stages
+from batchflow.commands.examples import epilog
 from batchflow.errors import UserError
 
 app = typer.Typer(
@@ -32,9 +33,16 @@ app.command("model")(inputs.model_command)
 app.command("model-card")(inputs.model_card_command)
 app.command()(inputs.catalogue)
 app.command("query", epilog=ask.EPILOG)(ask.query)
+app.command()(exchange.export)
+app.command()(exchange.provenance)
+app.command()(exchange.cite)
 app.command()(outputs.flags)
 app.command()(outputs.reweight)
 app.command()(outputs.population)
+
+for _command in app.registered_commands:
+    _example = epilog(str(_command.name or getattr(_command.callback, "__name__", "")))
+    _command.epilog = " ".join(filter(None, (_command.epilog, _example))) or None
 
 
 def main() -> NoReturn:

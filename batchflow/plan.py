@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from batchflow.errors import UserError
+from batchflow.made import made
 from batchflow.shards import read_footer
 
 Mode = Literal["resume", "restart", "refuse"]
@@ -96,6 +97,7 @@ class Plan:
             "unit": unit.key,
             "fingerprint": fingerprint(self.settings),
             "settings": flatten(self.settings),
+            "made": made(),
         }
 
 

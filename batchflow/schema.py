@@ -10,17 +10,10 @@ from enum import IntFlag
 
 import pyarrow as pa
 
-PARAMETER_UNITS = {
-    **{"log_age": "dex(yr)", "log_mass": "dex(solMass)", "ebv": "mag"},
-    **{"metallicity": "", "rv": "", "covering": ""},
-}
-"""Unit of each parameter, in the notation of astropy.units. `log_mass` is mass FORMED."""
+from batchflow import columns
 
-OTHER_UNITS = {
-    **{"ra": "deg", "dec": "deg", "distance_mpc": "Mpc", "distance_error_mpc": "Mpc"},
-    **{"foreground_ebv": "mag"},
-}
-"""Unit of each further column that has one."""
+PARAMETER_UNITS = columns.UNITS
+"""Unit of each parameter, in the notation of astropy.units. `log_mass` is mass FORMED."""
 
 QUANTILES = {"q02": 0.025, "q16": 0.16, "q50": 0.50, "q84": 0.84, "q97": 0.975}
 """Column suffix and probability of each stored quantile: the median, the central 68 % and 95 %."""
@@ -101,21 +94,13 @@ def unit_of(column: str) -> str:
     str
         The unit.
     """
-    if column.startswith(("flux_", "error_")):
-        return "mJy"
-    stem = column.replace("log_mass_current", "log_mass")
-    for prefix in ("published_", "mode_", "best_", "bayes_"):
-        stem = stem.removeprefix(prefix)
-    for parameter, unit in PARAMETER_UNITS.items():
-        if stem == parameter or stem.startswith(f"{parameter}_"):
-            return unit
-    return OTHER_UNITS.get(column, "")
+    return columns.describe(column).unit
 
 
 def field(name: str, type_: pa.DataType) -> pa.Field:
-    """An Arrow field that carries its unit in the metadata."""
-    unit = unit_of(name)
-    return pa.field(name, type_, metadata={"unit": unit} if unit else None)
+    """An Arrow field that carries its unit, UCD and description in the metadata."""
+    known = {key: value for key, value in vars(columns.describe(name)).items() if value}
+    return pa.field(name, type_, metadata=known or None)
 
 
 def mocks_schema(parameters: Sequence[str], bands: Sequence[str]) -> pa.Schema:

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchflow.errors import UserError
+from batchflow.votable import described, parquet_metadata, string_widths
 
 FOOTER_KEY = b"batchflow"
 GROUP_BYTES = 64 * 2**20
@@ -63,8 +64,7 @@ def write_table(path: Path, table: pa.Table, footer: dict[str, Any]) -> None:
     footer : dict
         JSON-able provenance; `read_footer` gives it back.
     """
-    metadata = {**(table.schema.metadata or {}), FOOTER_KEY: json.dumps(footer, sort_keys=True).encode()}
-    stamped = table.replace_schema_metadata(metadata)
+    stamped = stamp(table, footer)
     # Floats of a simulation or a posterior hardly repeat: a dictionary of them only costs time.
     repeating = [
         name
@@ -82,6 +82,30 @@ def write_table(path: Path, table: pa.Table, footer: dict[str, Any]) -> None:
             write_statistics=True,
         ),
     )
+
+
+def stamp(table: pa.Table, footer: dict[str, Any]) -> pa.Table:
+    """Give a table its provenance, and its columns units, UCDs and descriptions.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        The rows.
+    footer : dict
+        JSON-able provenance.
+
+    Returns
+    -------
+    pyarrow.Table
+        The same rows; metadata of the schema says all that, in Arrow's way and in VOParquet's.
+    """
+    schema = described(table.schema)
+    metadata = {
+        **(schema.metadata or {}),
+        FOOTER_KEY: json.dumps(footer, sort_keys=True).encode(),
+        **parquet_metadata(schema, string_widths(table)),
+    }
+    return table.cast(schema.with_metadata(metadata))
 
 
 def _rows_in_group(table: pa.Table) -> int:

@@ -19,6 +19,7 @@ from batchflow.catalogue.read import CatalogueReader
 from batchflow.catalogue.repeated import flag_repeated
 from batchflow.config import Job
 from batchflow.errors import UserError
+from batchflow.made import made
 from batchflow.monitor import CONSOLE
 from batchflow.paths import RunFolder, remove
 from batchflow.plan import Mode, check_settings, fingerprint, flatten
@@ -74,6 +75,7 @@ def ensure_catalogue(job: Job, run: RunFolder, mode: Mode) -> list[Part]:
         "settings": flatten(settings),
         "parts": [_plain(part, run) for part in parts],
         "surveys": {reader.entry.survey: sorted(reader.tally.surveys) for reader in readers},
+        "made": made(),
     }
     write_json(run.catalogue / INDEX, index)
     return parts

@@ -23,8 +23,7 @@ if TYPE_CHECKING:
 EPILOG = (
     "Views: mocks, catalogue, posterior, draws, fit, history, validation, population, as far as the run has "
     "got; --tables lists their columns, --macros the helpers: p_between, p_all, weighted_quantile, has_flag, "
-    "cone, sample_draws, ... What was not measured is NULL. Example: batchflow query runs/quickstart "
-    '"SELECT galaxy, object_id, p_below(log_age, log_weight, 7) AS p FROM draws ORDER BY p DESC LIMIT 10"'
+    "cone, sample_draws, ... What was not measured is NULL."
 )
 GRACE = 30.0
 """Seconds that a query has to stop when its time is up."""

@@ -25,6 +25,7 @@ from numpy.typing import NDArray
 
 from batchflow.errors import UserError, nearest
 from batchflow.keys import generator
+from batchflow.made import made
 from batchflow.mocks.prior import log_density
 from batchflow.paths import RunFolder, unescape
 from batchflow.plan import fingerprint, flatten
@@ -213,6 +214,7 @@ def write_populations(
         "unit": "population",
         "fingerprint": fingerprint(settings),
         "settings": flatten(settings),
+        "made": made(),
     }
     single = [population for population in populations if population.parameter != JOINT]
     joint = [population for population in populations if population.parameter == JOINT]

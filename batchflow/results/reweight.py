@@ -22,6 +22,7 @@ from batchflow.errors import UserError
 from batchflow.infer.posterior import TABLE_FILE
 from batchflow.infer.summary import summarise
 from batchflow.infer.table import current_mass_columns, evidence_error, mode_columns, touches_edge
+from batchflow.made import made
 from batchflow.paths import RunFolder
 from batchflow.physics.table import FluxTable
 from batchflow.plan import fingerprint, flatten
@@ -230,6 +231,7 @@ def _footer(path: Path, settings: Mapping[str, Any], change: Change) -> dict[str
         "unit": before.get("unit"),
         "fingerprint": fingerprint(wanted),
         "settings": wanted,
+        "made": made() | {"from": before.get("made")},
     }
 
 

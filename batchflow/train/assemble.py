@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from batchflow.flow.card import CARD_FILE, model_card
 from batchflow.flow.description import joint_checksum, load_description, write_description
+from batchflow.made import made
 from batchflow.shards import write_table, write_text
 
 HISTORY_FILE = "history.parquet"
@@ -33,9 +34,18 @@ def finish_model(folder: Path, members: Sequence[str]) -> None:
     UserError
         When a member is not whole.
     """
+    for trained in [folder / name for name in members] or [folder]:
+        _stamp(trained)
     if members:
         _put_together(folder, members)
     write_text(folder / CARD_FILE, model_card(load_description(folder)))
+
+
+def _stamp(folder: Path) -> None:
+    """Say by which command a model came about; the worker that trained it does not know."""
+    described = load_description(folder)
+    if "made" not in described:
+        write_description(folder, described | {"made": made()})
 
 
 def _put_together(folder: Path, members: Sequence[str]) -> None:

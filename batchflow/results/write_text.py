@@ -1,0 +1,201 @@
+"""A table as text: CSV, ECSV and VOTable, a piece at a time."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pyarrow import csv
+
+from batchflow.results.provenance import NAME
+from batchflow.results.source import Source
+from batchflow.votable import DATATYPES, document, text_of, value_type
+
+SIDECAR = "-metadata.json"
+"""CSV on the Web (W3C 2015): what describes ``a.csv`` is ``a.csv-metadata.json``."""
+_JSON_NUMBERS = ("NaN", "Infinity", "-Infinity")
+_VOTABLE_NUMBERS = ("NaN", "+Inf", "-Inf")
+_CONTROL = "[\x01-\x08\x0b\x0c\x0e-\x1f]"
+"""Characters that XML has no way to write."""
+
+
+def write_csv(path: Path, source: Source) -> None:
+    """Write plain CSV: a line of names, then the rows; lists as JSON.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    source : Source
+        What to write.
+    """
+    with path.open("wb") as out:
+        _csv_rows(out, source, capital=False)
+
+
+def csv_description(source: Source, name: str) -> dict[str, Any]:
+    """What describes a CSV file, as JSON: names, types, units, UCDs and provenance.
+
+    Parameters
+    ----------
+    source : Source
+        What was written.
+    name : str
+        Of the CSV file.
+
+    Returns
+    -------
+    dict
+        By the W3C's "Metadata Vocabulary for Tabular Data" (2015), with keys of ours for unit and UCD.
+    """
+    columns = [
+        {"name": item.name, "titles": item.name, "datatype": _csvw_type(item.type)}
+        | {key: text for key, text in _described(item).items() if text}
+        for item in source.schema
+    ]
+    return {
+        "@context": "http://www.w3.org/ns/csvw",
+        "url": name,
+        "tableSchema": {"columns": columns},
+        NAME: source.provenance,
+    }
+
+
+def write_ecsv(path: Path, source: Source) -> None:
+    """Write ECSV 1.0: CSV with a header that astropy reads; lists as its variable-length arrays.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    source : Source
+        What to write.
+    """
+    lines = ["%ECSV 1.0", "---", "delimiter: ','", "datatype:"]
+    lines += [f"- {json.dumps(_ecsv_column(item), ensure_ascii=False)}" for item in source.schema]
+    lines += [f"meta: {{{NAME}: {json.dumps(source.provenance, ensure_ascii=False)}}}", "schema: astropy-2.0"]
+    with path.open("wb") as out:
+        out.write("".join(f"# {line}\n" for line in lines).encode())
+        _csv_rows(out, source, capital=True)
+
+
+def write_votable(path: Path, source: Source) -> None:
+    """Write VOTable 1.3 with the rows as TABLEDATA.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    source : Source
+        What to write.
+    """
+    info = {NAME: json.dumps(source.provenance)}
+    head, tail = document(source.schema, source.facts.characters, info)
+    with path.open("wb") as out:
+        out.write(f"{head}<DATA><TABLEDATA>\n".encode())
+        for batch in source.batches():
+            cells = [_votable_text(column) for column in batch.columns]
+            separated = [part for cell in cells for part in (cell, "</TD><TD>")][:-1]
+            rows = pc.binary_join_element_wise("<TR><TD>", *separated, "</TD></TR>", "")
+            out.write(("\n".join(rows.to_pylist()) + "\n").encode())
+        out.write(f"</TABLEDATA></DATA>\n{tail}".encode())
+
+
+def _csv_rows(out: Any, source: Source, capital: bool) -> None:
+    """Names and rows; ECSV writes True and False, CSV true and false."""
+    schema = pa.schema([(item.name, _csv_type(item.type, capital)) for item in source.schema])
+    # csv.write_csv would quote the names, which ECSV does not have.
+    out.write((",".join(_quoted(name) for name in schema.names) + "\n").encode())
+    with csv.CSVWriter(out, schema, write_options=csv.WriteOptions(include_header=False)) as writer:
+        for batch in source.batches():
+            columns = [_csv_column(column, capital) for column in batch.columns]
+            writer.write_batch(pa.record_batch(columns, schema=schema))
+
+
+def _quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"' if set(name) & set('," \n') else name
+
+
+def _csv_type(type_: pa.DataType, capital: bool) -> pa.DataType:
+    as_text = pa.types.is_list(type_) or (capital and pa.types.is_boolean(type_))
+    return pa.string() if as_text else type_
+
+
+def _csv_column(column: pa.Array, capital: bool) -> pa.Array:
+    if pa.types.is_list(column.type):
+        joined = pc.binary_join(_as_text_lists(column, _JSON_NUMBERS), ",")
+        return pc.binary_join_element_wise("[", joined, "]", "")
+    if capital and pa.types.is_boolean(column.type):
+        return pc.if_else(column, "True", "False")
+    return column
+
+
+def _ecsv_column(item: pa.Field) -> dict[str, str]:
+    kind = _ecsv_type(value_type(item.type))
+    is_list = pa.types.is_list(item.type)
+    found = {"name": item.name, "datatype": "string" if is_list else kind}
+    if is_list:
+        found["subtype"] = f"{kind}[null]"
+    extra = {"unit": text_of(item, "unit"), "description": text_of(item, "description")}
+    ucd = text_of(item, "ucd")
+    return (
+        found | {key: text for key, text in extra.items() if text} | ({"meta": {"ucd": ucd}} if ucd else {})
+    )
+
+
+def _ecsv_type(type_: pa.DataType) -> str:
+    names = {pa.bool_(): "bool", pa.float32(): "float32", pa.float64(): "float64", pa.float16(): "float16"}
+    return names.get(type_, str(type_) if pa.types.is_integer(type_) else "string")
+
+
+def _csvw_type(type_: pa.DataType) -> str:
+    if pa.types.is_list(type_):
+        return "json"
+    names = {"boolean": "boolean", "float": "float", "double": "double", "unicodeChar": "string"}
+    return names.get(DATATYPES.get(type_, "unicodeChar"), "integer")
+
+
+def _described(item: pa.Field) -> dict[str, str]:
+    return {
+        "dc:description": text_of(item, "description"),
+        "unit": text_of(item, "unit"),
+        "ucd": text_of(item, "ucd"),
+    }
+
+
+def _votable_text(column: pa.Array) -> pa.Array:
+    """Text of each cell; empty for none, which VOTable 1.3 takes for null."""
+    if pa.types.is_list(column.type):
+        found = pc.binary_join(_as_text_lists(column, _VOTABLE_NUMBERS), " ")
+    elif pa.types.is_string(column.type):
+        found = _escaped(column)
+    else:
+        found = _numbers(column, _VOTABLE_NUMBERS)
+    return pc.fill_null(found, "")
+
+
+def _escaped(column: pa.Array) -> pa.Array:
+    for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
+        column = pc.replace_substring(column, character, entity)
+    return pc.replace_substring_regex(column, _CONTROL, "?")
+
+
+def _as_text_lists(column: pa.Array, words: tuple[str, str, str]) -> pa.Array:
+    texts = _numbers(column.flatten(), words)
+    lengths = pc.fill_null(pc.list_value_length(column), 0)
+    offsets = pa.concat_arrays([pa.array([0], pa.int32()), pc.cumulative_sum(lengths).cast(pa.int32())])
+    return pa.ListArray.from_arrays(offsets, texts, mask=column.is_null())
+
+
+def _numbers(column: pa.Array, words: tuple[str, str, str]) -> pa.Array:
+    """Shortest texts that read back as the same numbers."""
+    found = column.cast(pa.string())
+    if not pa.types.is_floating(column.type):
+        return found
+    nan, high, low = words
+    found = pc.if_else(pc.is_nan(column), nan, found)
+    infinite = pc.if_else(pc.greater(column, 0), high, low)
+    return pc.if_else(pc.is_inf(column), infinite, found)
