@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float64]
 Point = dict[str, float]
 
-MARKED_AGES = (6.0, 7.0, 8.0, 9.0, 10.0)
+MARKED_AGES, OLDEST = (6.0, 7.0, 8.0, 9.0, 10.0), 10.14
 ARROW = 0.3
 """E(B-V) [mag] that the arrow in the colours stands for."""
 OUTLIERS = (0.5, 99.5)
@@ -76,6 +76,50 @@ def _vega(*bands: str) -> bool:
     return all(band in AB_MINUS_VEGA for band in bands)
 
 
+def system_of(*bands: str) -> str:
+    """The magnitude system that `colours` uses for bands."""
+    return "Vega" if _vega(*bands) else "AB"
+
+
+class Track(NamedTuple):
+    """Colours of the model [mag], the first pair of bands across; arrays of shape (2, n)."""
+
+    line: Floats
+    """Along age at E(B-V) = 0."""
+    marked: Floats
+    """At `MARKED_AGES`, as far as the model has them."""
+    arrow: Floats
+    """At log age 7 without dust, and behind `ARROW`."""
+
+
+def track_of(light: Light, point: Point, pairs: tuple[tuple[str, str], ...]) -> Track:
+    """Colours of a model along age.
+
+    Parameters
+    ----------
+    light : Light
+        The model.
+    point : dict of str to float
+        Parameters that stay as they are.
+    pairs : tuple of (str, str)
+        Two colours, each of two bands.
+
+    Returns
+    -------
+    Track
+        From log age 6 to 10.14, as far as the model has them.
+    """
+    low, high = light.limits["log_age"]
+
+    def at(ages: Floats, ebv: float) -> Floats:
+        found = _track(light, point | {"ebv": ebv}, ages)
+        return np.array([colours(found, light.bands, *pair) for pair in pairs])
+
+    ages = np.linspace(max(low, MARKED_AGES[0]), min(high, OLDEST), 400)
+    arrow = np.concatenate([at(np.array([7.0]), ebv) for ebv in (0.0, ARROW)], axis=1)
+    return Track(at(ages, 0.0), at(_marked(light), 0.0), arrow)
+
+
 def draw_colours(axes: Axes, engine: Light, point: Point, bands: Sequence[str], clusters: Floats) -> None:
     """Draw the colour of the first two bands against that of the last two.
 
@@ -99,26 +143,24 @@ def draw_colours(axes: Axes, engine: Light, point: Point, bands: Sequence[str], 
     if points is not None:
         size = 2 if points.shape[1] > 500 else 4
         axes.plot(*points, ".", ms=size, color="0.65", zorder=1, label="catalogue")
-    ages = np.linspace(max(engine.limits["log_age"][0], 6.0), min(engine.limits["log_age"][1], 10.14), 400)
-    track = _track(engine, point | {"ebv": 0.0}, ages)
-    line = np.array([colours(track, engine.bands, *pair) for pair in (red, blue)])
+    line, line_at, arrow = track_of(engine, point, (red, blue))
     axes.plot(*line, color="tab:red", lw=1.5, label="model, E(B-V) = 0")
-    low, high = engine.limits["log_age"]
-    marked = np.array([age for age in MARKED_AGES if low <= age <= high])
-    x, y = line_at = [
-        colours(_track(engine, point | {"ebv": 0.0}, marked), engine.bands, *pair) for pair in (red, blue)
-    ]
     axes.plot(*line_at, "o", color="tab:red", ms=4)
-    for age, *place in zip(marked, x, y, strict=True):
+    for age, place in zip(_marked(engine), line_at.T, strict=True):
         axes.annotate(
             f"{age:g}", (place[0], place[1]), xytext=(5, 4), textcoords="offset points", fontsize=9, zorder=4
         ).set_path_effects(_halo())
-    tip = _arrow(axes, engine, point, (red, blue))
-    _frame(axes, np.column_stack([line, tip]), points)
-    system = "Vega" if _vega(*blue, *red) else "AB"
-    axes.set(xlabel=_pair(*red), ylabel=_pair(*blue), title=f"colours [mag, {system}]; log age marked")
+    _arrow(axes, arrow)
+    _frame(axes, np.column_stack([line, arrow]), points)
+    system = system_of(*blue, *red)
+    axes.set(xlabel=colour_name(*red), ylabel=colour_name(*blue), title=f"colours [mag, {system}]; log age marked")
     axes.invert_yaxis()
     axes.legend(fontsize=8)
+
+
+def _marked(light: Light) -> Floats:
+    low, high = light.limits["log_age"]
+    return np.array([age for age in MARKED_AGES if low <= age <= high])
 
 
 def _frame(axes: Axes, line: Floats, points: Floats | None) -> None:
@@ -138,16 +180,15 @@ def _halo() -> list[AbstractPathEffect]:
     return [withStroke(linewidth=2.5, foreground="white")]
 
 
-def _pair(first: str, second: str) -> str:
+def colour_name(first: str, second: str) -> str:
     """A colour in the field's own words: ``WFC3 F555W - F814W``."""
     (camera, blue), (other, red) = (band.upper().partition("_")[::2] for band in (first, second))
     return f"{camera} {blue} - {red}" if camera == other else f"{camera} {blue} - {other} {red}"
 
 
-def _arrow(axes: Axes, engine: Light, point: Point, pairs: tuple[tuple[str, str], ...]) -> Floats:
-    """Draw what E(B-V) does at log age 7; where the arrow ends, shape (2,)."""
-    ends = [_track(engine, point | {"ebv": ebv}, np.array([7.0])) for ebv in (0.0, ARROW)]
-    (x0, y0), (x1, y1) = ([float(colours(end, engine.bands, *pair)[0]) for pair in pairs] for end in ends)
+def _arrow(axes: Axes, arrow: Floats) -> None:
+    """Draw what E(B-V) does at log age 7."""
+    (x0, x1), (y0, y1) = arrow
     axes.annotate("", (x1, y1), xytext=(x0, y0), arrowprops={"arrowstyle": "->", "color": "tab:blue"})
     axes.annotate(
         f"E(B-V) = {ARROW}",
@@ -158,9 +199,9 @@ def _arrow(axes: Axes, engine: Light, point: Point, pairs: tuple[tuple[str, str]
         color="tab:blue",
         zorder=4,
     ).set_path_effects(_halo())
-    return np.array([x1, y1])
 
 
 def _track(engine: Light, point: Point, ages: Floats) -> Floats:
     """Flux densities along age."""
-    return engine.fluxes({name: point[name] for name in engine.parameters} | {"log_age": ages})
+    fixed = {name: point[name] for name in engine.parameters if name != "log_age"}
+    return engine.fluxes(fixed | {"log_age": ages})
