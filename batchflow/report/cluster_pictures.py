@@ -177,9 +177,7 @@ def _mark(figure: Figure, cluster: OneCluster, published: dict[str, float]) -> N
     handles = [Line2D([], [], marker="+", color="k", ls="", ms=9, mew=1.5, label="centre of a mode")]
     if any(np.isfinite(value) for value in published.values()):
         handles.append(Line2D([], [], marker="s", color=ORANGE, ls="", label="published"))
-    figure.legend(
-        handles=handles, loc="upper right", bbox_to_anchor=(0.98, 0.90), fontsize=10, frameon=False
-    )
+    figure.legend(handles=handles, loc="upper right", bbox_to_anchor=(0.98, 0.90), fontsize=10, frameon=False)
     figure.suptitle(_heading(cluster), fontsize=10, x=0.98, ha="right")
 
 
@@ -229,7 +227,9 @@ def _draw_fluxes(axes: Axes, fit: _Fit, spectrum: tuple[Floats, Floats] | None) 
     if spectrum is not None:
         axes.plot(*spectrum, lw=0.5, color=GREY, alpha=0.6, label="spectrum of the best model", zorder=1)
     height = np.array([fit.low, fit.high])
-    axes.vlines(fit.pivots, *height, color=BLUE, lw=9, alpha=0.35, label="posterior predictive, 68 %", zorder=2)
+    axes.vlines(
+        fit.pivots, *height, color=BLUE, lw=9, alpha=0.35, label="posterior predictive, 68 %", zorder=2
+    )
     axes.plot(fit.pivots, fit.best, "_", ms=13, mew=1.5, color=BLUE, label="best model", zorder=3)
     detected = ~fit.limit & (fit.flux > 0)
     axes.errorbar(

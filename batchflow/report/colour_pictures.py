@@ -153,7 +153,9 @@ def draw_colours(axes: Axes, engine: Light, point: Point, bands: Sequence[str], 
     _arrow(axes, arrow)
     _frame(axes, np.column_stack([line, arrow]), points)
     system = system_of(*blue, *red)
-    axes.set(xlabel=colour_name(*red), ylabel=colour_name(*blue), title=f"colours [mag, {system}]; log age marked")
+    axes.set(
+        xlabel=colour_name(*red), ylabel=colour_name(*blue), title=f"colours [mag, {system}]; log age marked"
+    )
     axes.invert_yaxis()
     axes.legend(fontsize=8)
 

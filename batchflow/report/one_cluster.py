@@ -82,7 +82,9 @@ class OneCluster:
         UserError
             When the run has no catalogue.
         """
-        found: dict[str, Any] = self._rows("catalogue", "it lies where the cluster was inferred").to_pylist()[0]
+        found: dict[str, Any] = self._rows("catalogue", "it lies where the cluster was inferred").to_pylist()[
+            0
+        ]
         return found
 
     def observed(self, bands: tuple[str, ...]) -> tuple[Floats, Floats, NDArray[np.bool_]]:
@@ -133,11 +135,13 @@ def one_cluster(run: Run, object_id: str, galaxy: str | None = None) -> OneClust
         where = f"galaxy {galaxy!r}" if galaxy is not None else "any galaxy"
         raise UserError(
             f"no cluster {object_id!r} in {where} of {run.folder.root}; expected an object_id of its posterior "
-            "table, as `batchflow query RUN \"SELECT galaxy, object_id FROM posterior\"` lists them"
+            'table, as `batchflow query RUN "SELECT galaxy, object_id FROM posterior"` lists them'
         )
     if len(galaxies) > 1:
         listed = ", ".join(galaxies[:10])
-        raise UserError(f"object {object_id!r} is in {len(galaxies)} galaxies ({listed}); give one as `galaxy`")
+        raise UserError(
+            f"object {object_id!r} is in {len(galaxies)} galaxies ({listed}); give one as `galaxy`"
+        )
     return OneCluster(run, galaxies[0], str(object_id), found.slice(0, 1).to_pylist()[0])
 
 

@@ -16,14 +16,15 @@ from markupsafe import Markup
 from batchflow.report.content import Absence, Section, shown
 from batchflow.report.data import ReportData
 from batchflow.report.pictures import DPI, png
+from batchflow.report.plan import PAGE
 from batchflow.report.sections import SECTIONS, SectionMaker
 from batchflow.report.sections.what_ran import file_date
 from batchflow.results.tables import Run
 from batchflow.shards import write_bytes, write_text
 
 LOG = logging.getLogger("batchflow")
-PAGE, PICTURES = "index.html", "pictures"
-"""Names in ``RUN/report``."""
+PICTURES = "pictures"
+"""Folder of the PNG files, beside the page."""
 
 SCRIPT = """
 document.querySelectorAll("thead th").forEach(function (th) {
@@ -137,11 +138,16 @@ def _environment() -> Environment:
     )
     found.globals.update(
         kinds=lambda block: type(block).__name__,
-        is_number=lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+        is_number=_is_number,
+        numeric=lambda block, i: any(_is_number(row[i]) for row in block.rows),
         shown=shown,
         markdown=_markdown,
     )
     return found
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and value == value  # noqa: PLR0124 - NaN
 
 
 def _markdown(text: str) -> Markup:

@@ -24,11 +24,13 @@ LABELS = {
     "metallicity": "metal mass fraction Z",
     "covering": "covering fraction",
 }
+UNITS = {"log_age": "dex", "log_mass": "dex", "ebv": "mag"}
+"""Of differences."""
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072b2", "#d55e00", "#009e73", "#aa4499", "#777777"
 """Colours that the colour-blind can tell apart (Okabe & Ito 2008; Tol 2021 for the purple)."""
-DENSITY = "cividis_r"
-"""Colour map of densities: reads the same with and without colour vision, and in print."""
-FEW, MANY = 30, 400
+DENSITY = ("#b7d4ea", "#6aaed6", "#2e7ebc", "#084a91", "#041f42")
+"""Of a density, few to many: one hue, so that it reads the same with and without colour vision, and in print."""
+FEW, MANY = 30, 1500
 """Up to so many points have error bars; above so many a density takes their place."""
 DPI = 110
 LONGEST_NAME = 40
@@ -90,6 +92,8 @@ def scatter(axes: Axes, x: Axis, y: Axis, color: str = BLUE) -> None:
     color : str
         Of points; a density has its own.
     """
+    from matplotlib.colors import LinearSegmentedColormap
+
     use = np.isfinite(x.values) & np.isfinite(y.values)
     if use.sum() > MANY:
         extent = (*_limits(x, use), *_limits(y, use))
@@ -99,12 +103,13 @@ def scatter(axes: Axes, x: Axis, y: Axis, color: str = BLUE) -> None:
             gridsize=(48, 28),
             bins="log",
             mincnt=1,
-            cmap=DENSITY,
+            cmap=LinearSegmentedColormap.from_list("density", DENSITY),
             extent=extent,
             lw=0.1,
         )
     else:
-        axes.plot(x.values[use], y.values[use], ".", ms=5 if use.sum() <= 100 else 3, alpha=0.7, color=color)
+        size = 6 if use.sum() <= 100 else 3
+        axes.plot(x.values[use], y.values[use], ".", ms=size, mew=0, alpha=0.7, color=color)
     axes.set(xlabel=x.label, ylabel=y.label)
     if x.limits:
         axes.set_xlim(x.limits)

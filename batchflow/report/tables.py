@@ -25,7 +25,9 @@ def galaxy_table(posterior: pa.Table) -> pa.Table:
     """
     plain = posterior["galaxy"].cast(pa.string())
     names = sorted(pc.unique(plain).to_pylist())
-    return pa.Table.from_pylist([_galaxy_row(name, posterior.filter(pc.equal(plain, name))) for name in names])
+    return pa.Table.from_pylist(
+        [_galaxy_row(name, posterior.filter(pc.equal(plain, name))) for name in names]
+    )
 
 
 def coverage_table(description: dict[str, Any] | None) -> pa.Table:

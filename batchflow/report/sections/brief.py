@@ -21,7 +21,10 @@ def in_brief(data: ReportData) -> Section:
         lacking = Absence("This run has no posteriors (yet): `batchflow infer JOB` makes them.")
         return Section("In brief", [lacking, *_table(rows)])
     rows = [
-        ("clusters", f"{data.total:,} in {len(data.galaxies):,} {_plural(data.galaxies, 'galaxy', 'galaxies')}"),
+        (
+            "clusters",
+            f"{data.total:,} in {len(data.galaxies):,} {_plural(data.galaxies, 'galaxy', 'galaxies')}",
+        ),
         *_inferred(data),
         *_flagged(data),
         *_calibrated(data),
@@ -67,7 +70,8 @@ def _calibrated(data: ReportData) -> list[tuple[str, str]]:
         return []
     rows: list[dict[str, Any]] = table.to_pylist()
     said = "; ".join(
-        f"{row['parameter']} {100 * row['coverage_68']:.0f} and {100 * row['coverage_95']:.0f} %" for row in rows
+        f"{row['parameter']} {100 * row['coverage_68']:.0f} and {100 * row['coverage_95']:.0f} %"
+        for row in rows
     )
     return [("truths of held-out mocks in the 68 and 95 % intervals", said)] if rows else []
 

@@ -48,7 +48,9 @@ def calibration(data: ReportData) -> Section:
             if _is(table, kind):
                 blocks += maker(name, table)
     if not blocks:
-        lacking = "No calibration has been measured: `batchflow validate JOB` infers mocks whose truth is known."
+        lacking = (
+            "No calibration has been measured: `batchflow validate JOB` infers mocks whose truth is known."
+        )
         return Section(TITLE, [Absence(lacking)])
     words = (
         "Mocks that the network was not trained on are inferred like a catalogue. Where the posteriors are right, "
@@ -118,7 +120,9 @@ def _curves(name: str, table: pa.Table) -> list[Block]:
         right.plot(level, found - level, MARKERS[i % len(MARKERS)] + "-", ms=3, lw=1.2, color=color)
         if "error" in own.column_names and i == 0:
             error = np.array(own["error"].to_pylist(), dtype=float)
-            right.fill_between(level, -2 * error, 2 * error, color=GREY, alpha=0.25, lw=0, label="chance, 2 sigma")
+            right.fill_between(
+                level, -2 * error, 2 * error, color=GREY, alpha=0.25, lw=0, label="chance, 2 sigma"
+            )
     left.set(xlabel="level of the interval", ylabel="share of truths inside", xlim=(0, 1), ylim=(0, 1))
     right.set(xlabel="level of the interval", ylabel="share less level", xlim=(0, 1))
     left.legend(fontsize=9)
@@ -128,7 +132,9 @@ def _curves(name: str, table: pa.Table) -> list[Block]:
         f"Expected coverage{_way(table)}: share of truths inside an interval of each level; right, its difference "
         "from the level. Look for: lines on the dashed one. Below, the posteriors are too narrow; above, too wide."
     )
-    return [Picture(f"{_stem(name)}-curve", figure, "Expected coverage against the level, by parameter.", caption)]
+    return [
+        Picture(f"{_stem(name)}-curve", figure, "Expected coverage against the level, by parameter.", caption)
+    ]
 
 
 def _ranks(name: str, table: pa.Table) -> list[Block]:
@@ -153,7 +159,9 @@ def _ranks(name: str, table: pa.Table) -> list[Block]:
         f"Ranks of the truth among the posterior draws{_way(table)}. Look for: even bars within the grey band (two "
         "standard deviations). A hump: posteriors too wide; a bowl: too narrow; a slope: biased."
     )
-    return [Picture(f"{_stem(name)}-ranks", figure, "Histograms of ranks of the truth, by parameter.", caption)]
+    return [
+        Picture(f"{_stem(name)}-ranks", figure, "Histograms of ranks of the truth, by parameter.", caption)
+    ]
 
 
 def _listed(name: str, table: pa.Table) -> Listing:
@@ -177,7 +185,9 @@ def _counted(name: str, table: pa.Table) -> list[Block]:
                 ordered = sorted(counted, key=lambda item: -item["counts"])
                 rows = tuple((item["values"] or "–", item["counts"]) for item in ordered)
                 found.append(Listing(f"Table {short}: rows by {column.name}.", (column.name, "rows"), rows))
-    words = f"Table {short} has {table.num_rows:,} rows: `batchflow query RUN \"SELECT * FROM {name}\"` shows them."
+    words = (
+        f'Table {short} has {table.num_rows:,} rows: `batchflow query RUN "SELECT * FROM {name}"` shows them.'
+    )
     return [Paragraph(words), *found]
 
 

@@ -44,7 +44,9 @@ def chosen_clusters(data: ReportData) -> Section:
 def _choices(data: ReportData) -> dict[str, tuple[str, dict[str, Any]]]:
     """Clusters by the name of their pictures, none twice, with why they were chosen."""
     certified = _first(data, CERTIFIED, "efficiency")
-    measure, where, word = ("efficiency", CERTIFIED, "efficiency") if certified else (WIDTH, KNOWN, "age interval")
+    measure, where, word = (
+        ("efficiency", CERTIFIED, "efficiency") if certified else (WIDTH, KNOWN, "age interval")
+    )
     down = "DESC" if certified else "ASC"
     own = f"{where} AND flags & {int(RESCUED)} = 0"
     found = {
@@ -83,9 +85,13 @@ def _cluster(data: ReportData, name: str, words: str, row: dict[str, Any]) -> Bl
 def _caption(kind: str, row: dict[str, Any]) -> str:
     if kind == "sed":
         chi2, n_bands = row["ppc_chi2"], row["n_bands"]
-        return "Observed fluxes and the posterior's." + ("" if chi2 is None else f" chi2 {chi2:.1f}, {n_bands} bands.")
+        return "Observed fluxes and the posterior's." + (
+            "" if chi2 is None else f" chi2 {chi2:.1f}, {n_bands} bands."
+        )
     flags = flag_names(int(row["flags"] or 0))
-    return f"The posterior; {row['n_modes']} mode{'' if row['n_modes'] == 1 else 's'}. Flags: {flags or 'none'}."
+    return (
+        f"The posterior; {row['n_modes']} mode{'' if row['n_modes'] == 1 else 's'}. Flags: {flags or 'none'}."
+    )
 
 
 def _first(data: ReportData, where: str, order: str) -> dict[str, Any]:

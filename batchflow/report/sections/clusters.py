@@ -57,7 +57,7 @@ def by_galaxy(data: ReportData) -> Section:
         axes.set_title(f"{plain(galaxy)} ({data.galaxies[galaxy]:,})", fontsize=9)
 
     caption = (
-        "Posterior medians (a density above 400 clusters, darker where there are more; 68 % bars up to 30). Look for: "
+        "Posterior medians (a density above 1500 clusters, darker where there are more; 68 % bars up to 30). Look for: "
         "masses rise with age, as only bright clusters are seen; ridges at single ages come from the model's colours, "
         "not from the galaxies."
     )
@@ -74,8 +74,12 @@ def colours_by_galaxy(data: ReportData) -> Section:
         return Section(title, [Absence("This run has no model whose colours could be drawn.")])
     shown = {name: found for name in data.galaxies if (found := _Colours.of(data, light, name)) is not None}
     if not shown:
-        return Section(title, [Absence("No galaxy has three bands with fluxes: there are no two colours to draw.")])
-    limits = [span(np.concatenate([item.everything(i) for item in shown.values()]), 0.05, 0.5) for i in (0, 1)]
+        return Section(
+            title, [Absence("No galaxy has three bands with fluxes: there are no two colours to draw.")]
+        )
+    limits = [
+        span(np.concatenate([item.everything(i) for item in shown.values()]), 0.05, 0.5) for i in (0, 1)
+    ]
 
     def panel(axes: Axes, galaxy: str) -> None:
         own = shown.get(galaxy)
@@ -88,7 +92,7 @@ def colours_by_galaxy(data: ReportData) -> Section:
 
     caption = (
         "Colours [mag], blue upwards, with the model's track at E(B-V) = 0 (line; dots at log age 6, 7, 8, 9, 10 from "
-        "the open dot on) and what E(B-V) = 0.3 does (arrow). Look for: clusters lie along the track or down the arrow "
+        "the open dot on) and what E(B-V) = 0.3 does at log age 7 (arrow). Look for: clusters lie along the track or down the arrow "
         "from it. Many on the other side: a zero point, the photometry or the model is off."
     )
     return Section(title, list(_grids(data, "colours", panel, caption)))
@@ -139,7 +143,7 @@ def _overview(data: ReportData) -> Picture:
     for axes, name in ((left, "log_mass"), (right, "ebv")):
         scatter(axes, age, Axis(data.column(f"{name}_q50"), LABELS[name], _limits(data, name)))
         if axes.collections:
-            figure.colorbar(axes.collections[0], ax=axes, label="clusters in a cell")
+            figure.colorbar(axes.collections[0], ax=axes, label="clusters in a cell", format="{x:g}")
     caption = (
         "Posterior medians of all clusters, in the range of the prior. Look for: nothing piles up at an edge of the "
         f"frame, which would mean that the prior ends where the data do not.{data.sampled}"
@@ -173,7 +177,9 @@ def _grids(data: ReportData, name: str, panel: Panel, caption: str) -> Iterator[
     names = list(data.galaxies)
     drawn = names[:MOST_GALAXIES]
     for start in range(0, len(drawn), COLUMNS * ROWS):
-        yield _grid(drawn[start : start + COLUMNS * ROWS], f"{name}-{start // (COLUMNS * ROWS) + 1}", panel, caption)
+        yield _grid(
+            drawn[start : start + COLUMNS * ROWS], f"{name}-{start // (COLUMNS * ROWS) + 1}", panel, caption
+        )
         caption = "The same of further galaxies, with fewer clusters. Look for the same."
     if len(names) > len(drawn):
         yield Absence(f"{len(names) - len(drawn)} further galaxies with fewer clusters are not drawn.")
@@ -189,7 +195,9 @@ def _grid(names: list[str], name: str, panel: Panel, caption: str) -> Picture:
     for i, (axes, galaxy) in enumerate(zip(panels, names, strict=False)):
         panel(axes, galaxy)
         axes.tick_params(labelsize=8)
-        _outer_labels(axes, first=i % columns == 0, last=i + columns >= len(names), shared=name.startswith("age"))
+        _outer_labels(
+            axes, first=i % columns == 0, last=i + columns >= len(names), shared=name.startswith("age")
+        )
     shown = ", ".join(plain(galaxy).replace("\\$", "$") for galaxy in names)
     return Picture(name, figure, f"A panel for each galaxy: {shown}.", caption)
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from batchflow.report.content import Absence, Block, Listing, Paragraph, Picture, Section, listing
 from batchflow.report.data import MOST, ReportData
-from batchflow.report.pictures import BLUE, LABELS, Axis, new_figure, numbers, scatter, span
+from batchflow.report.pictures import BLUE, LABELS, UNITS, Axis, new_figure, numbers, scatter, span
 from batchflow.validate.calibrate import robust_scatter
 from batchflow.validate.compare import CATASTROPHIC, CLOSE, HALF_STEP, headline
 
@@ -75,7 +75,8 @@ def _picture(name: str, pairs: dict[str, tuple[Floats, Floats]], word: str, capt
         reach = REACH.get(parameter, float(np.abs(difference).max(initial=1e-3)))
         below.hist(np.clip(difference, -reach, reach), bins=np.linspace(-reach, reach, 41), color=BLUE)
         below.axvline(0, color="k", lw=0.8, ls="--")
-        below.set(xlabel=f"difference in {label}", ylabel="clusters")
+        short = f"difference in {label.split(' [')[0]}"
+        below.set(xlabel=f"{short} [{UNITS[parameter]}]" if parameter in UNITS else short, ylabel="clusters")
     alt = f"Posterior medians against those of {word.rstrip(':')}, and histograms of their differences."
     return Picture(f"against-{name}", figure, alt, caption)
 
@@ -87,14 +88,18 @@ def _agreement(
     rows = []
     for name, (other, own) in pairs.items():
         difference = (own - other)[np.isfinite(own - other)]
-        share = [float(np.mean(np.abs(difference) <= CLOSE)), float(np.mean(np.abs(difference) > CATASTROPHIC))]
+        share = [
+            float(np.mean(np.abs(difference) <= CLOSE)),
+            float(np.mean(np.abs(difference) > CATASTROPHIC)),
+        ]
         row = [name, len(difference), float(np.median(difference)), robust_scatter(difference), *share]
         rows.append(tuple(row + list(inside.get(name, ()))))
     if inside:
         head += ["in 68 %", "in 95 %"]
     caption = (
         f"Posterior median less {word} value: median and scatter (1.48 MAD) [dex; mag for E(B-V)], shares within "
-        f"{CLOSE:g} and beyond {CATASTROPHIC:g}" + ("; share inside the posterior's intervals." if inside else ".")
+        f"{CLOSE:g} and beyond {CATASTROPHIC:g}"
+        + ("; share inside the posterior's intervals." if inside else ".")
     )
     return Listing(caption, tuple(head), tuple(rows))
 

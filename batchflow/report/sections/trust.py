@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from batchflow.report.content import Absence, Block, Listing, Paragraph, Picture, Section, listing
 from batchflow.report.data import ReportData
@@ -19,13 +18,17 @@ EACH = 10
 NO_POSTERIOR = "This run has no posteriors (yet)."
 COLUMNS = (
     *("galaxy", "object_id", "n_bands", "efficiency", "ppc_chi2", "ppc_pvalue", "ood_pvalue", "n_modes"),
-    *("log_age_q16", "log_age_q84", "published_log_age", "log_mass_q50", "flags"),
+    *("log_age_q16", "log_age_q84", "published_log_age", "flags"),
+)
+HEAD = (
+    *("worst in", "galaxy", "object", "bands", "efficiency", "chi2", "ppc p", "ood p", "modes"),
+    *("log age, 68 %", "published", "flags"),
 )
 REASONS = {
-    "lowest efficiency": "efficiency",
-    "no model fits (ppc p-value)": "ppc_pvalue",
-    "unlike the mocks (ood p-value)": "ood_pvalue",
-    "farthest from the published age": "-abs(log_age_q50 - published_log_age)",
+    "efficiency": "efficiency",
+    "fit (ppc p)": "ppc_pvalue",
+    "colours (ood p)": "ood_pvalue",
+    "published age": "-abs(log_age_q50 - published_log_age)",
 }
 """Why an object is listed, and what it is ordered by."""
 
@@ -92,26 +95,29 @@ def worst_objects(data: ReportData) -> Section:
     rows = [row for reason, order in REASONS.items() for row in _worst(data, reason, order)]
     if not rows:
         return Section(title, [Absence("No cluster has a posterior that could be bad.")])
-    names = ["why", *COLUMNS]
-    table = pa.Table.from_pylist([{name: row.get(name) for name in names} for row in rows])
     head = (
-        f"The {EACH} worst of each kind; a click on a column's name sorts. Published values that differ may be right, and "
-        "an object unlike the mocks may be no cluster."
+        f"The {EACH} worst of each kind: lowest efficiency, lowest posterior predictive p-value (no model fits), lowest "
+        "out-of-distribution p-value (unlike all mocks), farthest from the published age. A click on a column's name "
+        "sorts. A published value that differs may be the wrong one, and an object unlike the mocks may be no cluster."
     )
-    return Section(title, [Paragraph(head), listing(table, "Objects that most need a look.")])
+    return Section(title, [Paragraph(head), Listing("Objects that most need a look.", HEAD, tuple(rows))])
 
 
-def _worst(data: ReportData, reason: str, order: str) -> list[dict[str, Any]]:
+def _worst(data: ReportData, reason: str, order: str) -> list[tuple[object, ...]]:
     known = data.run.table("posterior").dataset.schema.names
     columns = ", ".join(name if name in known else f"NULL AS {name}" for name in COLUMNS)
     # The words are this module's own; nothing of a catalogue is among them.
     found = data.run.query(
         f"SELECT {columns}, {order} AS measure FROM posterior "  # noqa: S608
-        "WHERE measure IS NOT NULL AND NOT isnan(measure) "
+        "WHERE measure IS NOT NULL AND NOT isnan(measure) AND log_age_q50 IS NOT NULL AND NOT isnan(log_age_q50) "
         f"ORDER BY measure, galaxy, object_id LIMIT {EACH}"
     )
-    rows: list[dict[str, Any]] = found.to_pylist()
-    return [row | {"why": reason, "flags": flag_names(int(row["flags"] or 0))} for row in rows]
+    return [_listed(reason, row) for row in found.to_pylist()]
+
+
+def _listed(reason: str, row: dict[str, Any]) -> tuple[object, ...]:
+    *first, low, high, published, bits = (row[name] for name in COLUMNS)
+    return reason, *first, f"{low:.2f} - {high:.2f}", published, flag_names(int(bits or 0))
 
 
 def _most(row: dict[str, Any]) -> str:
