@@ -12,7 +12,7 @@ from batchflow.infer.summary import weighted_quantiles
 from batchflow.report.data import ReportData
 from batchflow.report.light import RunLight
 from batchflow.report.one_cluster import OneCluster, one_cluster
-from batchflow.report.pictures import BLUE, GREEN, GREY, LABELS, ORANGE, new_figure, plain, span
+from batchflow.report.pictures import BLUE, GREY, LABELS, ORANGE, new_figure, plain, span
 from batchflow.results.tables import Run
 
 if TYPE_CHECKING:

@@ -11,6 +11,8 @@ import pyarrow as pa
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+NOTHING = "\N{EN DASH}"
+"""In place of a value that is not there."""
 MOST_ROWS = 60
 """Rows of a table in the page at most."""
 
@@ -132,7 +134,7 @@ def shown(value: object) -> str:
         Three to four significant digits; a dash where there is no value.
     """
     if value is None or value != value:  # noqa: PLR0124 - NaN
-        return "–"
+        return NOTHING
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):

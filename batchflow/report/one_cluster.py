@@ -66,7 +66,7 @@ class OneCluster:
 
     @cached_property
     def best(self) -> dict[str, float]:
-        """Parameters of the draw of highest posterior density; of the heaviest draw where that is not known."""
+        """Parameters of the draw of highest posterior density; else of the heaviest draw."""
         found = {name: self.row.get(f"{name}_map") for name in self.values}
         if all(value is not None and np.isfinite(value) for value in found.values()):
             return {name: float(value) for name, value in found.items() if value is not None}
@@ -134,8 +134,8 @@ def one_cluster(run: Run, object_id: str, galaxy: str | None = None) -> OneClust
     if not galaxies:
         where = f"galaxy {galaxy!r}" if galaxy is not None else "any galaxy"
         raise UserError(
-            f"no cluster {object_id!r} in {where} of {run.folder.root}; expected an object_id of its posterior "
-            'table, as `batchflow query RUN "SELECT galaxy, object_id FROM posterior"` lists them'
+            f"no cluster {object_id!r} in {where} of {run.folder.root}; expected an `object_id` of its "
+            "posterior table (`batchflow query RUN` lists them)"
         )
     if len(galaxies) > 1:
         listed = ", ".join(galaxies[:10])

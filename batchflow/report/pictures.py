@@ -29,7 +29,7 @@ UNITS = {"log_age": "dex", "log_mass": "dex", "ebv": "mag"}
 BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072b2", "#d55e00", "#009e73", "#aa4499", "#777777"
 """Colours that the colour-blind can tell apart (Okabe & Ito 2008; Tol 2021 for the purple)."""
 DENSITY = ("#b7d4ea", "#6aaed6", "#2e7ebc", "#084a91", "#041f42")
-"""Of a density, few to many: one hue, so that it reads the same with and without colour vision, and in print."""
+"""Of a density, few to many: one hue, that reads the same without colour vision and in print."""
 FEW, MANY = 30, 1500
 """Up to so many points have error bars; above so many a density takes their place."""
 DPI = 110

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import tomli_w
 
 from batchflow import schema, stages
@@ -155,6 +156,15 @@ def write_galaxy(run: RunFolder, galaxy: str, n: int, seed: int = 0, published: 
         write_table(partition_folder(parent, galaxy) / "part-00000.parquet", table, footer)
 
 
+def replace_column(path: Path, name: str, values: object) -> None:
+    """Write a Parquet file anew with another column of the same type."""
+    table = pq.read_table(path, partitioning=None)
+    place = table.schema.get_field_index(name)
+    field = table.schema.field(place)
+    column = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values, field.type)
+    pq.write_table(table.set_column(place, field, column), path)
+
+
 def write_model(run: RunFolder) -> None:
     """What a model folder says of itself; without weights."""
     flux_table().save(run.model / "flux_table.safetensors")
@@ -209,8 +219,6 @@ def write_run(folder: Path, galaxies: dict[str, int], published: bool = True) ->
     for seed, (galaxy, n) in enumerate(galaxies.items()):
         write_galaxy(run, galaxy, n, seed, published)
     write_model(run)
-    import pyarrow.parquet as pq
-
     files = sorted(run.posterior.glob("*/*.parquet"))
     write_validation(run, pa.concat_tables([pq.read_table(file, partitioning=None) for file in files]))
     write_json(run.logs / "stages.json", STAGES)

@@ -31,9 +31,9 @@ def in_brief(data: ReportData) -> Section:
         *_published(data),
     ]
     text = (
-        "Every cluster has a posterior of its age, mass and reddening: a set of weighted draws. Its efficiency "
-        "(effective draws over draws) says how well the network's draws fit the exact likelihood: near 1 they "
-        "did, below 0.05 the summary rests on few draws."
+        "Every cluster has a posterior of its age, mass and reddening: a set of weighted draws. Its "
+        "efficiency (effective draws over draws) says how well the network's draws fit the exact "
+        "likelihood: near 1 they did, below 0.05 the summary rests on few draws."
     )
     return Section("In brief", [Paragraph(text), *_table(rows)])
 
@@ -82,7 +82,7 @@ def _published(data: ReportData) -> list[tuple[str, str]]:
     if not known.size:
         return []
     close = 100 * np.mean(np.abs(known) <= 0.3)
-    said = f"median difference {np.median(known):+.2f} dex, {close:.0f} % within 0.3 dex ({known.size:,} clusters)"
+    said = f"median {np.median(known):+.2f} dex, {close:.0f} % within 0.3 dex ({known.size:,} clusters)"
     return [("log age less the published one", said)]
 
 

@@ -1,25 +1,25 @@
 """Whether the posteriors are right: on held-out mocks, whose truth is known.
 
-Tables of ``validation/`` are told by their columns, not by their names: a new one is drawn when it has the columns of a
-kind known here, and listed when not.
+Tables of ``validation/`` are told by their columns, not by their names: a new one is drawn when it has the
+columns of a kind known here, and listed when not.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Set
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchflow.report.content import Absence, Block, Listing, Paragraph, Picture, Section, listing
+from batchflow.report.content import NOTHING, Absence, Block, Listing, Paragraph, Picture, Section, listing
 from batchflow.report.data import ReportData
 from batchflow.report.pictures import BLUE, GREEN, GREY, LABELS, ORANGE, PURPLE, new_figure
 from batchflow.results.query import table_files
 
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    pass
 
 TITLE = "Calibration on held-out mocks"
 RECOVERED = {"parameter", "n", "coverage_68", "coverage_95"}
@@ -34,8 +34,8 @@ LARGE = 200
 """Rows above which a table is counted, not listed."""
 
 LOOK = (
-    "Look for: the points lie on the dashed line of their level. Below it, the intervals are too narrow; above, "
-    "too wide. Bars: what chance alone does (one standard deviation)."
+    "Look for: the points lie on the dashed line of their level. Below it, the intervals are too narrow; "
+    "above, too wide. Bars: what chance alone does (one standard deviation)."
 )
 
 
@@ -53,9 +53,9 @@ def calibration(data: ReportData) -> Section:
         )
         return Section(TITLE, [Absence(lacking)])
     words = (
-        "Mocks that the network was not trained on are inferred like a catalogue. Where the posteriors are right, "
-        "68 % of the true values lie in the 68 % intervals, and ranks of the truth among the draws are even. "
-        "This tests the inference, not the stellar library: mocks obey the model exactly."
+        "Mocks that the network was not trained on are inferred like a catalogue. Where the posteriors are "
+        "right, 68 % of the true values lie in the 68 % intervals, and ranks of the truth among the draws "
+        "are even. This tests the inference, not the stellar library: mocks obey the model exactly."
     )
     return Section(TITLE, [Paragraph(words), *blocks])
 
@@ -129,8 +129,9 @@ def _curves(name: str, table: pa.Table) -> list[Block]:
     if right.get_legend_handles_labels()[0]:
         right.legend(fontsize=9)
     caption = (
-        f"Expected coverage{_way(table)}: share of truths inside an interval of each level; right, its difference "
-        "from the level. Look for: lines on the dashed one. Below, the posteriors are too narrow; above, too wide."
+        f"Expected coverage{_way(table)}: share of truths inside an interval of each level; right, its "
+        "difference from the level. Look for: lines on the dashed one. Below, the posteriors are too "
+        "narrow; above, too wide."
     )
     return [
         Picture(f"{_stem(name)}-curve", figure, "Expected coverage against the level, by parameter.", caption)
@@ -156,8 +157,8 @@ def _ranks(name: str, table: pa.Table) -> list[Block]:
         panel.set(title=LABELS.get(parameter, parameter).split(" [")[0], xlabel="rank of the truth")
     panels[0].set_ylabel("mocks")
     caption = (
-        f"Ranks of the truth among the posterior draws{_way(table)}. Look for: even bars within the grey band (two "
-        "standard deviations). A hump: posteriors too wide; a bowl: too narrow; a slope: biased."
+        f"Ranks of the truth among the posterior draws{_way(table)}. Look for: even bars within the grey "
+        "band (two standard deviations). A hump: posteriors too wide; a bowl: too narrow; a slope: biased."
     )
     return [
         Picture(f"{_stem(name)}-ranks", figure, "Histograms of ranks of the truth, by parameter.", caption)
@@ -183,11 +184,9 @@ def _counted(name: str, table: pa.Table) -> list[Block]:
             counted = pc.value_counts(table[column.name].cast(pa.string())).to_pylist()
             if 2 <= len(counted) <= MOST_COLUMNS:
                 ordered = sorted(counted, key=lambda item: -item["counts"])
-                rows = tuple((item["values"] or "–", item["counts"]) for item in ordered)
+                rows = tuple((item["values"] or NOTHING, item["counts"]) for item in ordered)
                 found.append(Listing(f"Table {short}: rows by {column.name}.", (column.name, "rows"), rows))
-    words = (
-        f'Table {short} has {table.num_rows:,} rows: `batchflow query RUN "SELECT * FROM {name}"` shows them.'
-    )
+    words = f"Table {short} has {table.num_rows:,} rows; it is the table {name} of `batchflow query`."
     return [Paragraph(words), *found]
 
 

@@ -18,10 +18,10 @@ CERTIFIED = f"{KNOWN} AND efficiency IS NOT NULL AND NOT isnan(efficiency)"
 WIDTH = "log_age_q84 - log_age_q16"
 
 HELP = (
-    "Corner plots show each parameter against each: dark 68 %, light 95 % of the posterior (dots: draws outside), dashed "
-    "lines the 16, 50 and 84 % quantiles. SED plots show what was observed against what the posterior predicts. Look "
-    "for: observed points in the blue bars, residuals mostly within the dotted lines (one standard deviation, "
-    "unreported errors included)."
+    "Corner plots show each parameter against each: dark 68 %, light 95 % of the posterior (dots: draws "
+    "outside), dashed lines the 16, 50 and 84 % quantiles. SED plots show what was observed against what "
+    "the posterior predicts. Look for: observed points in the blue bars, residuals mostly within the "
+    "dotted lines (one standard deviation, unreported errors included)."
 )
 
 

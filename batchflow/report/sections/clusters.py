@@ -57,9 +57,9 @@ def by_galaxy(data: ReportData) -> Section:
         axes.set_title(f"{plain(galaxy)} ({data.galaxies[galaxy]:,})", fontsize=9)
 
     caption = (
-        "Posterior medians (a density above 1500 clusters, darker where there are more; 68 % bars up to 30). Look for: "
-        "masses rise with age, as only bright clusters are seen; ridges at single ages come from the model's colours, "
-        "not from the galaxies."
+        "Posterior medians (a density above 1500 clusters, darker where there are more; 68 % bars up to "
+        "30). Look for: masses rise with age, as only bright clusters are seen; ridges at single ages come "
+        "from the model's colours, not from the galaxies."
     )
     return Section(title, list(_grids(data, "age-mass", panel, caption)))
 
@@ -91,9 +91,10 @@ def colours_by_galaxy(data: ReportData) -> Section:
         axes.set_title(f"{plain(galaxy)} ({data.galaxies[galaxy]:,})", fontsize=9)
 
     caption = (
-        "Colours [mag], blue upwards, with the model's track at E(B-V) = 0 (line; dots at log age 6, 7, 8, 9, 10 from "
-        "the open dot on) and what E(B-V) = 0.3 does at log age 7 (arrow). Look for: clusters lie along the track or down the arrow "
-        "from it. Many on the other side: a zero point, the photometry or the model is off."
+        "Colours [mag], blue upwards, with the model's track at E(B-V) = 0 (line; dots at log age 6, 7, 8, "
+        "9, 10 from the open dot on) and what E(B-V) = 0.3 does at log age 7 (arrow). Look for: clusters "
+        "lie along the track or down the arrow from it. Many on the other side: a zero point, the "
+        "photometry or the model is off."
     )
     return Section(title, list(_grids(data, "colours", panel, caption)))
 
@@ -114,7 +115,8 @@ class _Colours:
         if table is None:
             return None
         fluxes = fluxes_of(table, light.bands)[is_galaxy(table, galaxy)]
-        measured = [band for band, seen in zip(light.bands, (fluxes > 0).any(0), strict=True) if seen]
+        seen: list[bool] = np.asarray((fluxes > 0).any(axis=0)).tolist()
+        measured = [band for band, found in zip(light.bands, seen, strict=True) if found]
         bands = tuple(sorted(measured, key=lambda band: light.pivots[band]))
         return cls(fluxes, bands, light.fluxes, light.middle()) if len(bands) > 2 else None
 
@@ -145,8 +147,8 @@ def _overview(data: ReportData) -> Picture:
         if axes.collections:
             figure.colorbar(axes.collections[0], ax=axes, label="clusters in a cell", format="{x:g}")
     caption = (
-        "Posterior medians of all clusters, in the range of the prior. Look for: nothing piles up at an edge of the "
-        f"frame, which would mean that the prior ends where the data do not.{data.sampled}"
+        "Posterior medians of all clusters, in the range of the prior. Look for: nothing piles up at an "
+        f"edge of the frame, which would mean that the prior ends where the data do not.{data.sampled}"
     )
     return Picture("all-clusters", figure, "Mass and reddening against age, all clusters.", caption)
 

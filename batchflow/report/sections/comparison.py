@@ -26,9 +26,9 @@ def against_published(data: ReportData) -> Section:
         return Section(title, [Absence("The catalogue has no published values to compare with.")])
     pairs = {name: (data.column(f"published_{name}"), data.column(f"{name}_q50")) for name in names}
     look = (
-        "Above: posterior median against the published value, with the line of equality; below: their difference. Look "
-        "for: a ridge along the line. Clumps far from it are other modes (a young, red cluster taken for an old one, or "
-        f"the reverse), not scatter.{data.sampled}"
+        "Above: posterior median against the published value, with the line of equality; below: their "
+        "difference. Look for: a ridge along the line. Clumps far from it are other modes (a young, red "
+        f"cluster taken for an old one, or the reverse), not scatter.{data.sampled}"
     )
     blocks: list[Block] = [
         Paragraph("Published values come from other fits with other assumptions: they are no truth."),
@@ -37,7 +37,7 @@ def against_published(data: ReportData) -> Section:
     ]
     table = data.table("validation_comparison")
     if table is not None and table.num_rows:
-        said = "By survey, class and number of modes: posterior median less published value [dex; mag], all bands."
+        said = "By survey, class and number of modes, all bands: median less published value [dex; mag]."
         blocks.append(listing(headline(table), said, 40))
     return Section(title, blocks)
 
@@ -56,9 +56,9 @@ def against_fit(data: ReportData) -> Section:
     if not pairs:
         return Section(title, [Absence("The classical fit has no cluster with a posterior.")])
     look = (
-        "Posterior median of the network against the median of the exact posterior on the classical fit's grid. Both "
-        "have the same likelihood and prior. Look for: a thin ridge on the line; what lies off it, the network or the "
-        "grid got wrong."
+        "Posterior median of the network against the median of the exact posterior on the classical fit's "
+        "grid. Both have the same likelihood and prior. Look for: a thin ridge on the line; what lies off "
+        "it, the network or the grid got wrong."
     )
     return Section(title, [_picture("fit", pairs, "fit:", look), _agreement(pairs, "classical fit", {})])
 
@@ -97,8 +97,8 @@ def _agreement(
     if inside:
         head += ["in 68 %", "in 95 %"]
     caption = (
-        f"Posterior median less {word} value: median and scatter (1.48 MAD) [dex; mag for E(B-V)], shares within "
-        f"{CLOSE:g} and beyond {CATASTROPHIC:g}"
+        f"Posterior median less {word} value: median and scatter (1.48 MAD) [dex; mag for E(B-V)], shares "
+        f"within {CLOSE:g} and beyond {CATASTROPHIC:g}"
         + ("; share inside the posterior's intervals." if inside else ".")
     )
     return Listing(caption, tuple(head), tuple(rows))

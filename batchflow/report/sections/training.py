@@ -23,8 +23,8 @@ def training(data: ReportData) -> Section:
     parts = _members(history)
     figure = new_figure(9.6, 3.6)
     left, right = figure.subplots(1, 2)
-    for i, part in enumerate(parts):
-        part = part.take(pa.array(np.arange(0, part.num_rows, -(-part.num_rows // MOST_POINTS))))
+    for i, whole in enumerate(parts):
+        part = whole.take(pa.array(np.arange(0, whole.num_rows, -(-whole.num_rows // MOST_POINTS))))
         step = numbers(part, "step")
         for name, color in (("train_loss", BLUE), ("held_out_loss", ORANGE)):
             label = name.replace("_", " ") if i == 0 else None
@@ -35,9 +35,9 @@ def training(data: ReportData) -> Section:
     right.set(xlabel="step", ylabel="learning rate", ylim=(0, None))
     last = parts[0].slice(parts[0].num_rows - 1).to_pylist()[0]
     caption = (
-        "Loss (mean of -ln density, lower is better) on the mocks that train the network and on held-out mocks. "
-        "Look for: both fall and flatten, and held-out stays with training; held-out rising while training "
-        f"falls means overfitting. Last held-out loss {last['held_out_loss']:.3f} nat after "
+        "Loss (mean of -ln density, lower is better) on the mocks that train the network and on held-out "
+        "mocks. Look for: both fall and flatten, and held-out stays with training; held-out rising while "
+        f"training falls means overfitting. Last held-out loss {last['held_out_loss']:.3f} nat after "
         f"{last['epoch']:.1f} passes; {last['rows_per_second']:,.0f} mocks a second."
     )
     if len(parts) > 1:

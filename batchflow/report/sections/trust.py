@@ -15,6 +15,7 @@ from batchflow.results.flags import count_flags, flag_meanings
 
 EACH = 10
 """Objects listed for each way of being bad."""
+INFERRED = "log_age_q50 IS NOT NULL AND NOT isnan(log_age_q50)"
 NO_POSTERIOR = "This run has no posteriors (yet)."
 COLUMNS = (
     *("galaxy", "object_id", "n_bands", "efficiency", "ppc_chi2", "ppc_pvalue", "ood_pvalue", "n_modes"),
@@ -57,10 +58,10 @@ def trust(data: ReportData) -> Section:
             axes.axhline(values.size / 40, color=GREY, lw=1, ls="--")
         axes.set_ylabel("clusters")
     caption = (
-        "Left: the certificate of each posterior; look for few clusters near zero. Middle and right: how probable a worse "
-        "fit, or a stranger cluster, would be if the model were right; look for even bars at the dashed line. A spike at "
-        "zero are clusters that no model fits, or unlike all mocks; a slope to the right says that errors are overstated."
-        f"{data.sampled}"
+        "Left: the certificate of each posterior; look for few clusters near zero. Middle and right: how "
+        "probable a worse fit, or a stranger cluster, would be if the model were right; look for even bars "
+        "at the dashed line. A spike at zero are clusters that no model fits, or unlike all mocks; a slope "
+        f"to the right says that errors are overstated.{data.sampled}"
     )
     alt = "Histograms of efficiency, posterior predictive p-value and out-of-distribution p-value."
     blocks: list[Block] = [Picture("trust", figure, alt, caption)]
@@ -96,9 +97,10 @@ def worst_objects(data: ReportData) -> Section:
     if not rows:
         return Section(title, [Absence("No cluster has a posterior that could be bad.")])
     head = (
-        f"The {EACH} worst of each kind: lowest efficiency, lowest posterior predictive p-value (no model fits), lowest "
-        "out-of-distribution p-value (unlike all mocks), farthest from the published age. A click on a column's name "
-        "sorts. A published value that differs may be the wrong one, and an object unlike the mocks may be no cluster."
+        f"The {EACH} worst of each kind: lowest efficiency, lowest posterior predictive p-value (no model "
+        "fits), lowest out-of-distribution p-value (unlike all mocks), farthest from the published age. A "
+        "click on a column's name sorts. A published value that differs may be the wrong one, and an "
+        "object unlike the mocks may be no cluster."
     )
     return Section(title, [Paragraph(head), Listing("Objects that most need a look.", HEAD, tuple(rows))])
 
@@ -109,7 +111,7 @@ def _worst(data: ReportData, reason: str, order: str) -> list[tuple[object, ...]
     # The words are this module's own; nothing of a catalogue is among them.
     found = data.run.query(
         f"SELECT {columns}, {order} AS measure FROM posterior "  # noqa: S608
-        "WHERE measure IS NOT NULL AND NOT isnan(measure) AND log_age_q50 IS NOT NULL AND NOT isnan(log_age_q50) "
+        f"WHERE measure IS NOT NULL AND NOT isnan(measure) AND {INFERRED} "
         f"ORDER BY measure, galaxy, object_id LIMIT {EACH}"
     )
     return [_listed(reason, row) for row in found.to_pylist()]

@@ -10,7 +10,7 @@ from typing import Any
 from batchflow.config import STAGES, Job
 from batchflow.errors import UserError
 from batchflow.flow.card import card_of
-from batchflow.report.content import Absence, Block, Listing, Markdown, Section, pairs, shown
+from batchflow.report.content import NOTHING, Absence, Block, Listing, Markdown, Section, pairs, shown
 from batchflow.report.data import ReportData
 
 OWN = ("seconds", "made", "peak_memory_mib")
@@ -102,7 +102,7 @@ def _stage(name: str, figures: dict[str, Any]) -> tuple[object, ...]:
 
 def _duration(seconds: Any) -> str:
     if not isinstance(seconds, int | float):
-        return "–"
+        return NOTHING
     minutes, rest = divmod(float(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
@@ -116,7 +116,7 @@ def _where(data: ReportData) -> Block:
         {
             "all summaries": f"{run}/posterior",
             "all draws": f"{run}/draws",
-            "ask": f'batchflow query {run} "SELECT * FROM posterior LIMIT 5"',
+            "ask": f"batchflow query {run} SQL, with the tables posterior, draws, catalogue, ...",
             "columns and flags": f"batchflow flags {run}; README, What comes out",
         },
         "Where the results lie.",
