@@ -151,7 +151,11 @@ def _is_number(value: object) -> bool:
 
 
 def _markdown(text: str) -> Markup:
-    """Markdown as HTML: raw HTML in it is escaped, links and images stay text."""
+    """Markdown as HTML: raw HTML in it is escaped, links and images stay text; headings below the page's."""
     reader = MarkdownIt("commonmark", {"html": False}).enable("table")
     reader.disable(["link", "image", "autolink", "html_block", "html_inline"])
-    return Markup(reader.render(text))  # noqa: S704 - its words are escaped by the reader
+    tokens = reader.parse(text)
+    for token in tokens:
+        if token.type in ("heading_open", "heading_close"):
+            token.tag = f"h{min(6, int(token.tag[1]) + 2)}"
+    return Markup(reader.renderer.render(tokens, reader.options, {}))  # noqa: S704 - the reader escapes

@@ -13,8 +13,9 @@ from batchflow.schema import Flag
 
 TITLE = "Chosen clusters"
 RESCUED = Flag.MORE_DRAWS | Flag.GRID_POSTERIOR
-KNOWN = "log_age_q50 IS NOT NULL AND NOT isnan(log_age_q50)"
-CERTIFIED = f"{KNOWN} AND efficiency IS NOT NULL AND NOT isnan(efficiency)"
+# Not `NOT isnan(...)`: DuckDB 2.0 takes it to be true of whole Parquet files that have NaN.
+KNOWN = "isfinite(log_age_q50)"
+CERTIFIED = f"{KNOWN} AND isfinite(efficiency)"
 WIDTH = "log_age_q84 - log_age_q16"
 
 HELP = (

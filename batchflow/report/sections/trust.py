@@ -15,7 +15,7 @@ from batchflow.results.flags import count_flags, flag_meanings
 
 EACH = 10
 """Objects listed for each way of being bad."""
-INFERRED = "log_age_q50 IS NOT NULL AND NOT isnan(log_age_q50)"
+INFERRED = "isfinite(log_age_q50)"
 NO_POSTERIOR = "This run has no posteriors (yet)."
 COLUMNS = (
     *("galaxy", "object_id", "n_bands", "efficiency", "ppc_chi2", "ppc_pvalue", "ood_pvalue", "n_modes"),
@@ -111,7 +111,7 @@ def _worst(data: ReportData, reason: str, order: str) -> list[tuple[object, ...]
     # The words are this module's own; nothing of a catalogue is among them.
     found = data.run.query(
         f"SELECT {columns}, {order} AS measure FROM posterior "  # noqa: S608
-        f"WHERE measure IS NOT NULL AND NOT isnan(measure) AND {INFERRED} "
+        f"WHERE isfinite(measure) AND {INFERRED} "
         f"ORDER BY measure, galaxy, object_id LIMIT {EACH}"
     )
     return [_listed(reason, row) for row in found.to_pylist()]
