@@ -108,7 +108,7 @@ def scatter(axes: Axes, x: Axis, y: Axis, color: str = BLUE) -> None:
             lw=0.1,
         )
     else:
-        size = 6 if use.sum() <= 100 else 3
+        size = 7 if use.sum() <= 100 else 4.5
         axes.plot(x.values[use], y.values[use], ".", ms=size, mew=0, alpha=0.7, color=color)
     axes.set(xlabel=x.label, ylabel=y.label)
     if x.limits:

@@ -21,8 +21,8 @@ WIDTH = "log_age_q84 - log_age_q16"
 HELP = (
     "Corner plots show each parameter against each: dark 68 %, light 95 % of the posterior (dots: draws "
     "outside), dashed lines the 16, 50 and 84 % quantiles. SED plots show what was observed against what "
-    "the posterior predicts. Look for: observed points in the blue bars, residuals mostly within the "
-    "dotted lines (one standard deviation, unreported errors included)."
+    "the posterior predicts. Look for: observed points in the blue bars, limits (triangles) above them, "
+    "residuals mostly within the dotted lines (one standard deviation, unreported errors included)."
 )
 
 
@@ -55,7 +55,7 @@ def _choices(data: ReportData) -> dict[str, tuple[str, dict[str, Any]]]:
         "median": (f"The median {word}", _middle(data, where, measure)),
         "worst": (f"The worst {word}", _first(data, where, f"{measure} {'ASC' if certified else 'DESC'}")),
         "modes": (
-            "Several modes, the heaviest as light as any",
+            "Several modes, the most even",
             _first(data, f"{where} AND n_modes > 1", "mode_weight[1], efficiency DESC"),
         ),
     }
