@@ -93,8 +93,9 @@ def _recovery(name: str, table: pa.Table) -> list[Block]:
         axes.axhline(level, color=color, ls="--", lw=1)
         label = f"{100 * level:.0f} % interval"
         axes.errorbar(place, found, chance, fmt=marker, color=color, capsize=3, label=label)
+    lowest = min(0.5, 0.95 * min(float(row["coverage_68"]) for row in rows))
     axes.set_xticks(place, [LABELS.get(row["parameter"], row["parameter"]).split(" [")[0] for row in rows])
-    axes.set(xlim=(-0.6, len(rows) - 0.4), ylim=(0, 1.02), ylabel="share of truths inside")
+    axes.set(xlim=(-0.6, len(rows) - 0.4), ylim=(lowest, 1.02), ylabel="share of truths inside")
     axes.legend(fontsize=9, loc="lower left")
     caption = f"Share of true values inside the posterior intervals{_way(table)}, by parameter. {LOOK}"
     alt = "Share of true values inside the 68 and 95 per cent intervals, by parameter."

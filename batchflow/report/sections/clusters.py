@@ -139,13 +139,18 @@ class _Colours:
 
 
 def _overview(data: ReportData) -> Picture:
+    from matplotlib.ticker import LogLocator
+
     figure = new_figure(9.6, 4.0)
     left, right = figure.subplots(1, 2)
     age = Axis(data.column("log_age_q50"), LABELS["log_age"], _limits(data, "log_age"))
     for axes, name in ((left, "log_mass"), (right, "ebv")):
         scatter(axes, age, Axis(data.column(f"{name}_q50"), LABELS[name], _limits(data, name)))
         if axes.collections:
-            figure.colorbar(axes.collections[0], ax=axes, label="clusters in a cell", format="{x:g}")
+            ticks = LogLocator(subs=(1, 2, 5))
+            bar = figure.colorbar(axes.collections[0], ax=axes, ticks=ticks, format="{x:g}")
+            bar.set_label("clusters in a cell")
+            bar.minorticks_off()
     caption = (
         "Posterior medians of all clusters, in the range of the prior. Look for: nothing piles up at an "
         f"edge of the frame, which would mean that the prior ends where the data do not.{data.sampled}"
