@@ -29,7 +29,11 @@ STRATA = {"stratum"}
 OWN_SECTION = ("validation_comparison",)
 COLORS = (BLUE, ORANGE, GREEN, PURPLE, GREY)
 MARKERS = "os^Dv"
-MOST_LINES, MOST_COLUMNS, MOST_PANELS = 20, 12, 8
+STRATA_COLUMNS = (
+    *("by", "stratum", "parameter", "n", "coverage_68", "coverage_95"),
+    *("pvalue", "pvalue_corrected", "verdict"),
+)
+MOST_LINES, MOST_COLUMNS, MOST_PANELS = 30, 12, 8
 LARGE = 200
 """Rows above which a table is counted, not listed."""
 
@@ -66,7 +70,7 @@ def other_tables(data: ReportData) -> Section:
     blocks: list[Block] = []
     for name, table in _tables(data):
         if not any(_is(table, kind) for kind in (RECOVERED, CURVE, RANKS)):
-            blocks += _counted(name, table) if table.num_rows > LARGE else [_listed(name, table)]
+            blocks += _others(name, table)
     return Section(title, blocks or [Absence("There are no further tables in validation/.")])
 
 
@@ -166,13 +170,27 @@ def _ranks(name: str, table: pa.Table) -> list[Block]:
     ]
 
 
+def _others(name: str, table: pa.Table) -> list[Block]:
+    if _is(table, STRATA):
+        return [_strata(table)]
+    return _counted(name, table) if table.num_rows > LARGE else [_listed(name, table)]
+
+
+def _strata(table: pa.Table) -> Listing:
+    """Kinds of mocks, those first whose posteriors are least likely to be right."""
+    kept = _first_way(table)
+    known = [name for name in STRATA_COLUMNS if name in kept.column_names]
+    if "pvalue_corrected" in known:
+        kept = kept.sort_by("pvalue_corrected")
+    said = f"Calibration by kind of mock{_way(table)}, the worst first; p-value corrected for all that were tested."
+    return listing(kept.select(known), said, MOST_LINES)
+
+
 def _listed(name: str, table: pa.Table) -> Listing:
     flat = [item.name for item in table.schema if not pa.types.is_nested(item.type)]
     said = f"Table {name.removeprefix('validation_')}"
     if len(flat) > MOST_COLUMNS:
         said += f", the first {MOST_COLUMNS} of {len(flat)} columns"
-    if _is(table, STRATA):
-        said += ": kinds of mocks, the worst first"
     return listing(table.select(flat[:MOST_COLUMNS]), f"{said}.", MOST_LINES)
 
 
