@@ -182,7 +182,7 @@ def _strata(table: pa.Table) -> Listing:
     known = [name for name in STRATA_COLUMNS if name in kept.column_names]
     if "pvalue_corrected" in known:
         kept = kept.sort_by("pvalue_corrected")
-    said = f"Calibration by kind of mock{_way(table)}, the worst first; p-value corrected for all that were tested."
+    said = f"Calibration by kind of mock{_way(table)}, the worst first; p-values corrected for all tests."
     return listing(kept.select(known), said, MOST_LINES)
 
 
