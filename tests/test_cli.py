@@ -58,7 +58,7 @@ def posterior(folder):
     return ds.dataset(folder / "posterior", format="parquet").to_table().sort_by("object_id")
 
 
-def test_the_demo_ends_with_results_a_table_and_a_picture(finished):
+def test_the_demo_ends_with_results_tables_and_a_report(finished):
     folder, done = finished
     assert "dashboard http://127.0.0.1:" in done.stderr
     for words in (
@@ -68,10 +68,11 @@ def test_the_demo_ends_with_results_a_table_and_a_picture(finished):
         "of 500 clusters (",
         "outside the training, by survey",
         str(folder),
-        "overview.png",
+        "report/index.html",
     ):
         assert words in done.stderr
-    assert (folder / "report" / "overview.png").read_bytes().startswith(b"\x89PNG")
+    assert (folder / "report" / "index.html").read_text().rstrip().endswith("</html>")
+    assert (folder / "report" / "pictures" / "trust.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_every_cluster_of_the_catalogue_has_a_row_and_nothing_is_dropped(finished):

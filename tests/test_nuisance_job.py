@@ -76,4 +76,5 @@ def test_held_out_mocks_of_this_prior_are_recovered(run):
 
 def test_all_of_it_can_be_told(run):
     assert set(run[1]) == {"mocks", "train", "infer", "fit", "validate", "report"}
-    assert (run[0] / "report" / "overview.png").stat().st_size > 10_000
+    page = (run[0] / "report" / "index.html").read_text()
+    assert "could not be made" not in page

@@ -16,7 +16,7 @@ from batchflow.errors import UserError
 from batchflow.mocks.noise import NoiseModel
 from batchflow.physics.bands import AB_MINUS_VEGA
 from batchflow.physics.engine import Engine, open_engine
-from batchflow.report.sed_pictures import AB_ZERO, colours
+from batchflow.report.colour_pictures import AB_ZERO, colours
 from batchflow.shards import write_bytes
 
 if TYPE_CHECKING:

@@ -1,20 +1,18 @@
-"""Pictures of a run, from its tables alone."""
+"""What all pictures of a run share: labels, colours, densities; and a map for a terminal."""
 
 from __future__ import annotations
 
 import io
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+import warnings
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
-
-from batchflow.shards import write_bytes
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 Floats = NDArray[np.float64]
 
@@ -22,37 +20,126 @@ LABELS = {
     "log_age": "log age [yr]",
     "log_mass": "log mass formed [M$_\\odot$]",
     "ebv": "E(B-V) [mag]",
+    "rv": "R(V)",
+    "metallicity": "metal mass fraction Z",
+    "covering": "covering fraction",
 }
-MAX_GALAXIES = 8
+UNITS = {"log_age": "dex", "log_mass": "dex", "ebv": "mag"}
+"""Of differences."""
+BLUE, ORANGE, GREEN, PURPLE, GREY = "#0072b2", "#d55e00", "#009e73", "#aa4499", "#777777"
+"""Colours that the colour-blind can tell apart (Okabe & Ito 2008; Tol 2021 for the purple)."""
+DENSITY = ("#b7d4ea", "#6aaed6", "#2e7ebc", "#084a91", "#041f42")
+"""Of a density, few to many: one hue, that reads the same without colour vision and in print."""
+FEW, MANY = 30, 1500
+"""Up to so many points have error bars; above so many a density takes their place."""
+DPI = 110
+LONGEST_NAME = 40
 SHADES = " ·░▒▓█"
 
 
-def draw_overview(path: Path, posterior: pa.Table, history: pa.Table | None) -> None:
-    """Draw the overview of a run: ages and masses, published values, efficiency, training.
+class Axis(NamedTuple):
+    """What is drawn along an axis."""
+
+    values: Floats
+    """Shape (n,)."""
+    label: str
+    limits: tuple[float, float] | None = None
+    """What is shown; None: all of it."""
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """A figure of its own, without pyplot: no display, no global state; sizes in inches."""
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def png(figure: Figure) -> bytes:
+    """A figure as the bytes of a PNG file.
 
     Parameters
     ----------
-    path : Path
-        The PNG file.
-    posterior : pyarrow.Table
-        Columns of `schema.posterior_schema`.
-    history : pyarrow.Table or None
-        Training history; its panel stays empty without.
-    """
-    from matplotlib.figure import Figure
+    figure : matplotlib.figure.Figure
+        Drawn.
 
-    # A Figure of its own, without pyplot: no display, no global state.
-    figure = Figure(figsize=(13, 8), layout="constrained")
-    axes = figure.subplots(2, 3)
-    _age_mass(axes[0, 0], posterior)
-    _age_reddening(axes[0, 1], posterior)
-    _efficiency(axes[0, 2], posterior)
-    _against_published(axes[1, 0], posterior, "log_age")
-    _against_published(axes[1, 1], posterior, "log_mass")
-    _training(axes[1, 2], history)
+    Returns
+    -------
+    bytes
+        Letters that the font lacks are boxes.
+    """
     buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=130)
-    write_bytes(path, buffer.getvalue())
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
+        figure.savefig(buffer, format="png", dpi=DPI)
+    return buffer.getvalue()
+
+
+def plain(name: str) -> str:
+    """A name of a catalogue as text of a picture: short, on one line, never read as mathematics."""
+    line = "".join(letter if letter.isprintable() else "?" for letter in name).replace("$", r"\$")
+    return line if len(line) <= LONGEST_NAME else f"{line[: LONGEST_NAME - 1]}…"
+
+
+def scatter(axes: Axes, x: Axis, y: Axis, color: str = BLUE) -> None:
+    """Draw points, or their density where they are many: a picture of bounded size.
+
+    Parameters
+    ----------
+    axes : matplotlib.axes.Axes
+        Where.
+    x, y : Axis
+        Points with a NaN are left out.
+    color : str
+        Of points; a density has its own.
+    """
+    from matplotlib.colors import LinearSegmentedColormap
+
+    use = np.isfinite(x.values) & np.isfinite(y.values)
+    if use.sum() > MANY:
+        extent = (*_limits(x, use), *_limits(y, use))
+        axes.hexbin(
+            x.values[use],
+            y.values[use],
+            gridsize=(48, 28),
+            bins="log",
+            mincnt=1,
+            cmap=LinearSegmentedColormap.from_list("density", DENSITY),
+            extent=extent,
+            lw=0.1,
+        )
+    else:
+        size = 7 if use.sum() <= 100 else 4.5
+        axes.plot(x.values[use], y.values[use], ".", ms=size, mew=0, alpha=0.7, color=color)
+    axes.set(xlabel=x.label, ylabel=y.label)
+    if x.limits:
+        axes.set_xlim(x.limits)
+    if y.limits:
+        axes.set_ylim(y.limits)
+
+
+def span(values: Floats, margin: float = 0.05, outliers: float = 0.0) -> tuple[float, float]:
+    """Limits that hold the finite values.
+
+    Parameters
+    ----------
+    values : ndarray
+        Any shape.
+    margin : float
+        Share of the range added at both ends.
+    outliers : float
+        Per cent left out at both ends.
+
+    Returns
+    -------
+    tuple of float
+        (0, 1) when there is no value.
+    """
+    known = values[np.isfinite(values)]
+    if not known.size:
+        return 0.0, 1.0
+    low, high = np.percentile(known, [outliers, 100 - outliers])
+    wide = max(high - low, 1e-3)
+    return float(low - margin * wide), float(high + margin * wide)
 
 
 def terminal_map(x: Floats, y: Floats, x_range: tuple[float, float], y_range: tuple[float, float]) -> str:
@@ -85,68 +172,5 @@ def numbers(table: pa.Table, name: str) -> Floats:
     return np.asarray(table[name].to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
-def _age_mass(axes: Axes, posterior: pa.Table) -> None:
-    galaxies = np.array(posterior["galaxy"].to_pylist(), dtype=object)
-    age, mass = numbers(posterior, "log_age_q50"), numbers(posterior, "log_mass_q50")
-    names, counts = np.unique(galaxies, return_counts=True)
-    for name in names[np.argsort(-counts)][:MAX_GALAXIES]:
-        own = galaxies == name
-        # A leading underscore would hide the name from the legend.
-        axes.plot(age[own], mass[own], ".", ms=3, alpha=0.6, label=f"{name} ({own.sum()})".lstrip("_"))
-    axes.set(xlabel=LABELS["log_age"], ylabel=LABELS["log_mass"], title="posterior medians by galaxy")
-    axes.legend(fontsize=8, markerscale=3)
-
-
-def _age_reddening(axes: Axes, posterior: pa.Table) -> None:
-    values = [numbers(posterior, name) for name in ("log_age_q50", "ebv_q50", "n_modes")]
-    shown = axes.scatter(values[0], values[1], c=values[2], s=5, cmap="viridis", vmin=1, vmax=4)
-    axes.figure.colorbar(shown, ax=axes, label="modes", ticks=[1, 2, 3, 4])
-    axes.set(xlabel=LABELS["log_age"], ylabel=LABELS["ebv"], title="age and reddening")
-
-
-def _efficiency(axes: Axes, posterior: pa.Table) -> None:
-    efficiency = numbers(posterior, "efficiency")
-    kept = efficiency[np.isfinite(efficiency)]
-    if not len(kept):
-        _empty(axes, "not certified", "efficiency")
-        return
-    axes.hist(kept, bins=[i / 40 for i in range(41)], color="tab:blue")
-    median = np.median(kept)
-    axes.axvline(median, color="k", lw=1, label=f"median {median:.2f}")
-    axes.set(xlabel="efficiency (ESS / draws)", ylabel="clusters", title="certificate of each posterior")
-    axes.legend(fontsize=8)
-
-
-def _against_published(axes: Axes, posterior: pa.Table, parameter: str) -> None:
-    published, found = numbers(posterior, f"published_{parameter}"), numbers(posterior, f"{parameter}_q50")
-    low, high = numbers(posterior, f"{parameter}_q16"), numbers(posterior, f"{parameter}_q84")
-    use = np.isfinite(published) & np.isfinite(found)
-    if not use.any():
-        _empty(axes, "nothing published", f"{parameter} against published values")
-        return
-    # Error bars of thousands of points only blacken the picture: bars for a regular sample.
-    few = np.flatnonzero(use)[:: max(1, use.sum() // 150)]
-    axes.plot(published[use], found[use], ".", ms=2, color="tab:blue", alpha=0.6)
-    bars: Any = [found[few] - low[few], high[few] - found[few]]
-    axes.errorbar(published[few], found[few], np.maximum(bars, 0), fmt="none", ecolor="0.6", lw=0.5)
-    span = [np.nanmin(published[use]), np.nanmax(published[use])]
-    axes.plot(span, span, "k-", lw=0.8)
-    label = LABELS[parameter]
-    axes.set(xlabel=f"published {label}", ylabel=label, title=f"{use.sum()} clusters with published values")
-
-
-def _training(axes: Axes, history: pa.Table | None) -> None:
-    if history is None or not history.num_rows:
-        _empty(axes, "no training history", "training")
-        return
-    if "member" in history.column_names:  # of an ensemble, the first member stands for all
-        history = history.filter(pc.equal(history["member"], 0))
-    for name, style in (("train_loss", "-"), ("held_out_loss", "o-")):
-        axes.plot(numbers(history, "step"), numbers(history, name), style, ms=3, label=name.replace("_", " "))
-    axes.set(xlabel="step", ylabel="loss [nats]", title="training")
-    axes.legend(fontsize=8)
-
-
-def _empty(axes: Axes, text: str, title: str) -> None:
-    axes.text(0.5, 0.5, text, ha="center", va="center", transform=axes.transAxes)
-    axes.set(title=title, xticks=[], yticks=[])
+def _limits(axis: Axis, use: NDArray[np.bool_]) -> tuple[float, float]:
+    return axis.limits or span(axis.values[use])

@@ -6,11 +6,11 @@ from batchflow.config import Job
 from batchflow.paths import RunFolder
 from batchflow.plan import Plan, Unit
 
-OVERVIEW = "overview.png"
+PAGE = "index.html"
 
 
 def plan_report(job: Job, run: RunFolder) -> Plan:
-    """One unit: the overview.
+    """One unit: the page.
 
     Parameters
     ----------
@@ -22,9 +22,9 @@ def plan_report(job: Job, run: RunFolder) -> Plan:
     Returns
     -------
     Plan
-        Present when the picture is; it is drawn anew by every `report`.
+        Present when the page is; it is made anew by every `report`.
     """
-    unit = Unit("overview", (run.report / OVERVIEW,))
+    unit = Unit("page", (run.report / PAGE,))
     return Plan(
         "report", {"name": job.name}, (unit,), frozenset({unit.key} if unit.paths[0].is_file() else ())
     )

@@ -14,7 +14,8 @@ from batchflow.config import load_job
 from batchflow.errors import UserError
 from batchflow.physics.bands import AB_MINUS_VEGA, load_band
 from batchflow.physics.engine import open_engine
-from batchflow.report.sed_pictures import chosen_points, colours, draw_model, flux_table
+from batchflow.report.colour_pictures import colours
+from batchflow.report.sed_pictures import chosen_points, draw_model, flux_table
 
 LEGUS = ["wfc3_f275w", "wfc3_f336w", "wfc3_f438w", "wfc3_f555w", "wfc3_f814w"]
 CATALOGUE = "object_id,ra,dec," + ",".join(f"flux_{band},error_{band}" for band in LEGUS)

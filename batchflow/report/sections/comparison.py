@@ -1,0 +1,134 @@
+"""The posteriors beside other people's values, and beside the classical fit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from batchflow.report.content import Absence, Block, Listing, Paragraph, Picture, Section, listing
+from batchflow.report.data import MOST, ReportData
+from batchflow.report.pictures import BLUE, LABELS, UNITS, Axis, new_figure, numbers, scatter, span
+from batchflow.validate.calibrate import robust_scatter
+from batchflow.validate.compare import CATASTROPHIC, CLOSE, HALF_STEP, headline
+
+Floats = NDArray[np.float64]
+REACH = {"log_age": 2.0, "log_mass": 1.5, "ebv": 0.8}
+"""Differences beyond lie in the last bin of the histogram."""
+FIT = "fit"
+
+
+def against_published(data: ReportData) -> Section:
+    """Posterior medians against the values that the catalogue came with."""
+    title = "Against published values"
+    names = [name for name in data.parameters if _both(data, name).any()]
+    if not names:
+        return Section(title, [Absence("The catalogue has no published values to compare with.")])
+    pairs = {name: (data.column(f"published_{name}"), data.column(f"{name}_q50")) for name in names}
+    look = (
+        "Above: posterior median against the published value, with the line of equality; below: their "
+        "difference. Look for: a ridge along the line. Clumps far from it are other modes (a young, red "
+        f"cluster taken for an old one, or the reverse), not scatter.{data.sampled}"
+    )
+    blocks: list[Block] = [
+        Paragraph("Published values come from other fits with other assumptions: they are no truth."),
+        _picture("published", pairs, "published", look),
+        _agreement(pairs, "published", _inside(data, names)),
+    ]
+    table = data.table("validation_comparison")
+    if table is not None and table.num_rows:
+        said = "By survey, class and number of modes, all bands: median less published value [dex; mag]."
+        blocks.append(listing(headline(table), said, 40))
+    return Section(title, blocks)
+
+
+def against_fit(data: ReportData) -> Section:
+    """Posterior medians against those of the classical fit."""
+    title = "Against the classical fit"
+    joined = _joined(data)
+    if joined is None:
+        return Section(title, [Absence("This run has no classical fit.")])
+    if not joined.num_rows:
+        return Section(title, [Absence("The classical fit and the posteriors have no cluster in common.")])
+    names = [name for name in data.parameters if f"fit_{name}" in joined.column_names]
+    pairs = {name: (numbers(joined, f"fit_{name}"), numbers(joined, f"own_{name}")) for name in names}
+    pairs = {name: pair for name, pair in pairs.items() if np.isfinite(pair[0] - pair[1]).any()}
+    if not pairs:
+        return Section(title, [Absence("The classical fit has no cluster with a posterior.")])
+    look = (
+        "Posterior median of the network against the median of the exact posterior on the classical fit's "
+        "grid. Both have the same likelihood and prior. Look for: a thin ridge on the line; what lies off "
+        "it, the network or the grid got wrong."
+    )
+    return Section(title, [_picture("fit", pairs, "fit:", look), _agreement(pairs, "classical fit", {})])
+
+
+def _picture(name: str, pairs: dict[str, tuple[Floats, Floats]], word: str, caption: str) -> Picture:
+    figure = new_figure(3.3 * len(pairs) + 0.4, 5.4)
+    panels = figure.subplots(2, len(pairs), squeeze=False, height_ratios=(2, 1))
+    for (above, below), (parameter, (other, own)) in zip(panels.T, pairs.items(), strict=True):
+        label = LABELS.get(parameter, parameter)
+        limits = span(np.concatenate([other[np.isfinite(own)], own[np.isfinite(other)]]), 0.04, 0.1)
+        scatter(above, Axis(other, f"{word} {label}", limits), Axis(own, label, limits))
+        above.plot(limits, limits, color="k", lw=0.8, ls="--")
+        difference = (own - other)[np.isfinite(own - other)]
+        reach = REACH.get(parameter, float(np.abs(difference).max(initial=1e-3)))
+        below.hist(np.clip(difference, -reach, reach), bins=np.linspace(-reach, reach, 41), color=BLUE)
+        below.axvline(0, color="k", lw=0.8, ls="--")
+        short = f"difference in {label.split(' [')[0]}"
+        below.set(xlabel=f"{short} [{UNITS[parameter]}]" if parameter in UNITS else short, ylabel="clusters")
+    alt = f"Posterior medians against those of {word.rstrip(':')}, and histograms of their differences."
+    return Picture(f"against-{name}", figure, alt, caption)
+
+
+def _agreement(
+    pairs: dict[str, tuple[Floats, Floats]], word: str, inside: dict[str, tuple[float, float]]
+) -> Listing:
+    head = ["parameter", "clusters", "median", "scatter", f"within {CLOSE:g}", f"beyond {CATASTROPHIC:g}"]
+    rows = []
+    for name, (other, own) in pairs.items():
+        difference = (own - other)[np.isfinite(own - other)]
+        share = [
+            float(np.mean(np.abs(difference) <= CLOSE)),
+            float(np.mean(np.abs(difference) > CATASTROPHIC)),
+        ]
+        row = [name, len(difference), float(np.median(difference)), robust_scatter(difference), *share]
+        rows.append(tuple(row + list(inside.get(name, ()))))
+    if inside:
+        head += ["in 68 %", "in 95 %"]
+    caption = (
+        f"Posterior median less {word} value: median and scatter (1.48 MAD) [dex; mag for E(B-V)], shares "
+        f"within {CLOSE:g} and beyond {CATASTROPHIC:g}"
+        + ("; share inside the posterior's intervals." if inside else ".")
+    )
+    return Listing(caption, tuple(head), tuple(rows))
+
+
+def _inside(data: ReportData, names: list[str]) -> dict[str, tuple[float, float]]:
+    """Share of published values in the 68 and 95 % intervals, to half a step of their fit's grid."""
+    found = {}
+    for name in names:
+        use, step = _both(data, name), HALF_STEP.get(name, 0.0)
+        value = data.column(f"published_{name}")[use]
+        edges = [data.column(f"{name}_{suffix}")[use] for suffix in ("q16", "q84", "q02", "q97")]
+        within = [(value >= edges[i] - step) & (value <= edges[i + 1] + step) for i in (0, 2)]
+        found[name] = (float(within[0].mean()), float(within[1].mean()))
+    return found
+
+
+def _both(data: ReportData, name: str) -> NDArray[np.bool_]:
+    return np.isfinite(data.column(f"published_{name}")) & np.isfinite(data.column(f"{name}_q50"))
+
+
+def _joined(data: ReportData) -> pa.Table | None:
+    """Medians of the posterior and of the fit for the same clusters; None where there is no fit."""
+    if not data.run.has(FIT) or not data.total:
+        return None
+    known = data.run.table(FIT).dataset.schema.names
+    names = [name for name in data.parameters if f"{name}_q50" in known]
+    columns = [f"p.{name}_q50 AS own_{name}, f.{name}_q50 AS fit_{name}" for name in names]
+    step = -(-data.total // MOST)
+    return data.run.query(
+        f"SELECT {', '.join(columns) or 'p.galaxy'} FROM posterior p JOIN {FIT} f USING (galaxy, object_id) "  # noqa: S608
+        f"WHERE hash(p.object_id) % {step} = 0"
+    )
