@@ -25,12 +25,11 @@ from batchflow.train.data import Mocks, open_shards
 from batchflow.train.simulate import Simulation, simulate
 from batchflow.validate.calibrate import recovery
 from batchflow.validate.exactness import closeness, gap_at_truth
+from batchflow.validate.plan import HELD_OUT_TABLES
 from batchflow.validate.strata import LEAST_MOCKS, make_strata, strata_table
 from batchflow.validate.tables import calibration_table, coverage_table, figures_table, ranks_table
 from batchflow.validate.ways import DELIVERED, Posteriors, all_ranks, draw_ways
 
-TABLES = ("mocks", "calibration", "coverage", "ranks", "strata", "figures", "recovery")
-"""Names of the tables, in the order in which they are written."""
 MIN_SIGNAL, TOP_MARGIN = 5.0, 0.3
 """Mocks are taken whose brightest band is seen at this signal-to-noise ratio or more, and this far [dex]
 below the top of the training range: there the range, in TRUE brightness, cuts no posterior, so that
@@ -48,7 +47,7 @@ def recover_held_out(
     Parameters
     ----------
     outputs : list of str
-        Final names of the tables, those of `TABLES` in order.
+        Final names of the tables, those of `HELD_OUT_TABLES` in order.
     shards : list of str
         Mock shards.
     settings : dict
@@ -88,7 +87,7 @@ def recover_held_out(
         "figures": figures_table(columns, settings["mocks"]),
         "recovery": _recovery(model, posteriors, truth, settings["mocks"]),
     }
-    for name, output in zip(TABLES, outputs, strict=True):
+    for name, output in zip(HELD_OUT_TABLES, outputs, strict=True):
         write_table(Path(output), tables[name], footer)
     return _notes(tables, settings, proposal.grid is not None)
 
