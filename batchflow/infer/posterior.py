@@ -159,7 +159,7 @@ class Model:
         return posterior_table(catalogue, columns, bits)
 
     def ood_pvalues(self, clusters: Clusters) -> Floats:
-        """Probability that a mock looks as strange as each cluster, (n_clusters,); NaN without a reference."""
+        """Probability that a mock looks as strange, (n_clusters,); NaN without a reference."""
         if self.reference is None:
             return np.full(len(clusters.keys), np.nan)
         return ood_pvalues(clusters, self.network, self.reference)

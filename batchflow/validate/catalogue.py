@@ -21,7 +21,6 @@ from batchflow.validate.plan import CATALOGUE_TABLES
 from batchflow.validate.predictive import COLUMNS, predictive_table
 
 
-
 def compare_catalogue(
     outputs: list[str], parts: list[tuple[str, str, str]], settings: dict[str, Any], footer: dict[str, Any]
 ) -> list[str]:

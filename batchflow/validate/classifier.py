@@ -1,4 +1,4 @@
-"""Classifier two-sample test: can a classifier tell draws of one posterior from those of another?
+"""Classifier two-sample test: how well draws of two posteriors can be told apart.
 
 The classifier is a vote of nearest neighbours in whitened parameters, cross-validated (Lopez-Paz & Oquab
 2017, arXiv:1610.06545). It sees modes and edges that a linear one does not, its draws may have weights,
@@ -66,5 +66,6 @@ def _whiten(points: Floats, weight: Floats) -> Floats:
     """Points in coordinates whose covariance is the unit matrix."""
     share = weight / weight.sum()
     centred = points - share @ points
+    centred = centred / np.sqrt(np.maximum(share @ np.square(centred), np.finfo(np.float64).tiny))
     values, vectors = np.linalg.eigh((centred * share[:, None]).T @ centred)
-    return np.asarray(centred @ vectors / np.sqrt(np.maximum(values, 1e-12 * values.max(initial=1e-300))))
+    return np.asarray(centred @ vectors / np.sqrt(np.maximum(values, 1e-9)))

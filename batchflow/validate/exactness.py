@@ -31,6 +31,8 @@ class Sample(NamedTuple):
     """By parameter, (n_clusters, n_draws)."""
     weights: Floats
     """Those of a cluster sum to one, (n_clusters, n_draws)."""
+    log_density: Floats | None = None
+    """Unnormalised ln density of the exact posterior at each draw, (n_clusters, n_draws)."""
 
     def stacked(self) -> Floats:
         """Draws with the parameters last, (n_clusters, n_draws, n_parameters)."""
@@ -38,7 +40,9 @@ class Sample(NamedTuple):
 
     def rows(self, index: NDArray[np.int64]) -> Sample:
         """Those of some clusters."""
-        return Sample({name: column[index] for name, column in self.values.items()}, self.weights[index])
+        density = None if self.log_density is None else self.log_density[index]
+        values = {name: column[index] for name, column in self.values.items()}
+        return Sample(values, self.weights[index], density)
 
 
 def network_sample(proposal: Proposal, draws: Draws) -> Sample:
@@ -49,7 +53,8 @@ def network_sample(proposal: Proposal, draws: Draws) -> Sample:
     density = log_density(proposal.prior.log_mass, draws.values[MASS])
     weights = np.exp(density - density.max(1, keepdims=True, initial=-1e300))
     total = weights.sum(1, keepdims=True)
-    return Sample(draws.values, np.where(total > 0, weights / np.where(total > 0, total, 1), np.nan))
+    own = np.where(total > 0, weights / np.where(total > 0, total, 1), np.nan)
+    return Sample(draws.values, own, draws.log_density)
 
 
 def network_log_density(proposal: Proposal, clusters: Clusters, values: Mapping[str, Floats]) -> Floats:
@@ -76,7 +81,7 @@ def network_log_density(proposal: Proposal, clusters: Clusters, values: Mapping[
 
 
 def log_mass_share(proposal: Proposal, draws: Draws) -> Floats:
-    """Ln of the mean prior density of the mass over the network's draws: what normalises it, (n_clusters,)."""
+    """Ln of the mean prior density of the mass over the network's draws, its normalisation, (n_clusters,)."""
     density = np.exp(log_density(proposal.prior.log_mass, draws.values[MASS]))
     with np.errstate(divide="ignore"):
         return np.asarray(np.log(density.mean(1)))
@@ -230,7 +235,9 @@ def _closeness(proposal: Proposal, clusters: Clusters, options: Options) -> Clos
     }
     truth = Sample(exact.values, exact.weights)
     accuracy = {
-        way: np.array([_accuracy(truth, sample, i, (options.seed, way, key)) for i, key in enumerate(clusters.keys)])
+        way: np.array(
+            [_accuracy(truth, sample, i, (options.seed, way, key)) for i, key in enumerate(clusters.keys)]
+        )
         for way, sample in samples.items()
     }
     return Closeness((exact.weights * differing).sum(1), accuracy)

@@ -24,11 +24,11 @@ from batchflow.shards import write_table
 from batchflow.train.data import Mocks, open_shards
 from batchflow.train.simulate import Simulation, simulate
 from batchflow.validate.calibrate import recovery
-from batchflow.validate.exactness import closeness, gap_at_truth
+from batchflow.validate.exactness import closeness, exact_log_density, gap_at_truth
 from batchflow.validate.plan import HELD_OUT_TABLES
 from batchflow.validate.strata import LEAST_MOCKS, make_strata, strata_table
 from batchflow.validate.tables import calibration_table, coverage_table, figures_table, ranks_table
-from batchflow.validate.ways import DELIVERED, Posteriors, all_ranks, draw_ways
+from batchflow.validate.ways import DELIVERED, HPD, Posteriors, all_ranks, draw_ways
 
 MIN_SIGNAL, TOP_MARGIN = 5.0, 0.3
 """Mocks are taken whose brightest band is seen at this signal-to-noise ratio or more, and this far [dex]
@@ -72,7 +72,8 @@ def recover_held_out(
     rows = mocks.read_held_out(share * settings["mocks"])
     clusters, truth = observe(rows, network, model.prior.log_mass, settings)
     posteriors = draw_ways(proposal, clusters, settings)
-    ranks = all_ranks(posteriors.ways, truth, network.boxes, settings["seed"])
+    density = _density_at(proposal, clusters, truth)
+    ranks = all_ranks(posteriors.ways, truth | {HPD: density}, network.boxes, settings["seed"])
     columns = mock_columns(model, clusters, truth, posteriors, settings) | _rank_columns(ranks)
     seen = {name: columns[name] for name in ("signal", "n_bands", "survey", "depth")}
     medians = {name: columns[f"{name}_q50"] for name in ("log_age", "ebv")}
@@ -90,6 +91,14 @@ def recover_held_out(
     for name, output in zip(HELD_OUT_TABLES, outputs, strict=True):
         write_table(Path(output), tables[name], footer)
     return _notes(tables, settings, proposal.grid is not None)
+
+
+def _density_at(proposal: Proposal, clusters: Clusters, truth: dict[str, Floats]) -> Floats:
+    """Unnormalised ln density of the exact posterior at each mock's truth, (n_clusters,)."""
+    if not len(clusters.keys):
+        return np.zeros(0)
+    at = {name: truth[name][:, None] for name in proposal.parameters}
+    return exact_log_density(proposal, clusters, at, np.zeros(len(clusters.keys)))[:, 0]
 
 
 def _recovery(model: Model, posteriors: Posteriors, truth: dict[str, Floats], asked: int) -> pa.Table:
@@ -144,7 +153,9 @@ def mock_columns(
     """
     measured = clusters.measured
     with np.errstate(divide="ignore", invalid="ignore"):
-        signal = np.where(measured & ~clusters.limit, clusters.flux / clusters.error, -np.inf).max(1, initial=-np.inf)
+        signal = np.where(measured & ~clusters.limit, clusters.flux / clusters.error, -np.inf).max(
+            1, initial=-np.inf
+        )
     depth = [_median(row) for row in np.where(measured, _depths(model, clusters), np.nan)]
     delivered = posteriors.delivered
     found: dict[str, Any] = {
@@ -172,9 +183,7 @@ def _depths(model: Model, clusters: Clusters) -> Floats:
     return np.asarray(photometry.terms.background.sqrt().cpu().numpy().astype(np.float64))
 
 
-def _gaps(
-    proposal: Proposal, clusters: Clusters, truth: dict[str, Floats], posteriors: Posteriors
-) -> Floats:
+def _gaps(proposal: Proposal, clusters: Clusters, truth: dict[str, Floats], posteriors: Posteriors) -> Floats:
     evidence = posteriors.delivered.log_evidence
     with np.errstate(invalid="ignore"):
         found = gap_at_truth(proposal, clusters, truth, (posteriors.own, evidence))
@@ -213,14 +222,15 @@ def _notes(tables: Mapping[str, pa.Table], settings: Mapping[str, Any], grid: bo
     notes = []
     if n < asked:
         notes.append(
-            f"{n} of the {asked} mocks asked for: the others are not held out (train.held_out, mocks.rows), too "
-            "faint, or outside the prior"
+            f"{n} of the {asked} mocks asked for: the others are not held out (train.held_out, "
+            "mocks.rows), too faint, or outside the prior"
         )
     if small := sorted({row["by"] for row in tables["strata"].to_pylist() if row["pvalue"] is None}):
         notes.append(f"strata with fewer than {LEAST_MOCKS} mocks are not tested: some by {', '.join(small)}")
     if not grid and settings["exact"]:
         notes.append(
-            "no exact draws (marginalised or more than four parameters have no grid): kl_exact and c2st are empty"
+            "no exact draws (marginalised or more than four parameters have no grid): kl_exact and c2st are "
+            "empty"
         )
     return notes
 

@@ -129,7 +129,9 @@ def reasons_table(objects: pa.Table) -> pa.Table:
     rows.sort(key=lambda row: (row["survey"] != "all", str(row["survey"]), -int(row["n"])))
     types = {"n": pa.int64(), "share": pa.float64()}
     names = ("survey", "reason", "n", "share", "meaning")
-    return pa.Table.from_pylist(rows, schema=pa.schema([(name, types.get(name, pa.string())) for name in names]))
+    return pa.Table.from_pylist(
+        rows, schema=pa.schema([(name, types.get(name, pa.string())) for name in names])
+    )
 
 
 def _numbers(table: pa.Table, name: str) -> Floats:

@@ -24,8 +24,8 @@ Floats = NDArray[np.float64]
 MASS = "log_mass"
 AT_ONCE = 256
 """Objects whose likelihoods are worked on together."""
-MASS_STEP = 0.01
-"""Half a step of published log masses [dex], which are not on a grid."""
+MASS_STEP = 0.05
+"""By which a published log mass [dex] may move, as ages do: it follows from them."""
 SAME = ("galaxy", "survey", "object_id", "ra", "dec", "class_", "n_bands", "flags", "n_modes")
 TRUST = ("efficiency", "ppc_pvalue", "ood_pvalue")
 EXACT = tuple(QUANTILES)
@@ -114,7 +114,7 @@ def _modes(posterior: pa.Table, published: Mapping[str, Floats]) -> dict[str, An
 
 
 def _distance(modes: Mapping[str, tuple[Floats, Floats]], at: Mapping[str, float]) -> Floats:
-    """From each mode, of the parameter that is farthest [standard deviations, a step of the grid at least]."""
+    """From each mode, of the farthest parameter [standard deviations, a step of the grid at least]."""
     parts = []
     for name, value in at.items():
         if np.isfinite(value):
@@ -146,25 +146,31 @@ def likelihood_columns(
     dict of str to ndarray, shape (n_objects,)
         ``chi2_best``, ``chi2_published``, ``chi2_published_colours`` (mass free), their p-values,
         ``deviance``, ``deviance_colours``, ``error_growth``, ``error_growth_colours``,
-        ``published_outside_prior``, ``n_published``.
+        ``published_outside_prior``, ``n_published``, and ``log_mass_at_published``, the mass that our model
+        needs at the published age and reddening.
     """
     edges = model.prior.ranges()
     table = TorchFluxTable.from_table(model.table, model.network.device)
     axes = {name: edges[name] for name in table.parameters}
     usable = np.flatnonzero(clusters.usable)
-    parts: dict[str, list[Floats]] = {"best": [], "colours": [], "all": []}
-    chi2s: dict[str, list[Floats]] = {"best": [], "colours": [], "all": []}
     starts = _starts(posterior, tuple(axes))
+    parts: list[dict[str, Best]] = []
     for begin in range(0, len(usable), AT_ONCE):
         index = usable[begin : begin + AT_ONCE]
         values = {name: column[index] for name, column in published.items()}
-        searched = _three(model.proposal, table, (clusters.rows(index), values), (axes, edges[MASS]), starts[index])
-        for name, best in searched.items():
-            parts[name].append(best.log_likelihood)
-            chi2s[name].append(best.chi2)
-    likelihood = {name: _spread(found, usable, len(clusters.keys)) for name, found in parts.items()}
-    square = {name: _spread(found, usable, len(clusters.keys)) for name, found in chi2s.items()}
-    return _told(likelihood, square, clusters, published, edges)
+        seen = (clusters.rows(index), values)
+        parts.append(_three(model.proposal, table, seen, (axes, edges[MASS]), starts[index]))
+    return _told(_assemble(parts, usable, len(clusters.keys)), clusters, published, edges)
+
+
+def _assemble(parts: list[dict[str, Best]], index: NDArray[np.int64], n: int) -> dict[str, dict[str, Floats]]:
+    """Numbers of the best models at "all", "colours", "best"; NaN where a cluster is not usable."""
+    found = {}
+    for what in ("all", "colours", "best"):
+        found[what] = {field: np.full(n, np.nan) for field in ("log_likelihood", "chi2", "log_mass")}
+        for field, whole in found[what].items():
+            whole[index] = np.concatenate([getattr(part[what], field) for part in parts]) if parts else []
+    return found
 
 
 def _three(
@@ -196,8 +202,7 @@ def _three(
 
 
 def _told(
-    likelihood: dict[str, Floats],
-    square: dict[str, Floats],
+    found: dict[str, dict[str, Floats]],
     clusters: Clusters,
     published: Mapping[str, Floats],
     edges: Mapping[str, tuple[float, float]],
@@ -205,30 +210,35 @@ def _told(
     detected = (clusters.measured & ~clusters.limit).sum(1)
     number = np.sum([np.isfinite(values) for values in published.values()], axis=0)
     colours = number - np.isfinite(published[MASS])
-    # A published mass outside the prior may do better than any inside.
-    best = np.fmax(likelihood["best"], likelihood["colours"])
-    deviance = np.maximum(2 * (best - likelihood["all"]), 0.0)
-    deviance_colours = np.maximum(2 * (best - likelihood["colours"]), 0.0)
-    free = len(edges)
-    outside = [
-        np.isfinite(values) & ((values < edges[name][0] - HALF_STEP.get(name, 0.0)) | (values > edges[name][1] + HALF_STEP.get(name, 0.0)))
-        for name, values in published.items()
-        if name in edges
-    ]
+    likelihood = {what: numbers["log_likelihood"] for what, numbers in found.items()}
+    square = {what: numbers["chi2"] for what, numbers in found.items()}
+    deviance, of_colours = (
+        np.maximum(2 * (likelihood["best"] - likelihood[at]), 0.0) for at in ("all", "colours")
+    )
     return {
         "chi2_best": square["best"],
-        "best_pvalue": _tail(square["best"], detected - free),
+        "best_pvalue": _tail(square["best"], detected - len(edges)),
         "chi2_published_colours": square["colours"],
         "published_colours_pvalue": _tail(square["colours"], detected - 1),
         "chi2_published": square["all"],
         "published_pvalue": _tail(square["all"], detected),
+        "log_mass_at_published": found["colours"]["log_mass"] + clusters.log_mass_shift,
         "deviance": deviance,
-        "deviance_colours": deviance_colours,
+        "deviance_colours": of_colours,
         "error_growth": error_growth(deviance, number),
-        "error_growth_colours": error_growth(deviance_colours, colours),
+        "error_growth_colours": error_growth(of_colours, colours),
         "n_published": number.astype(np.int16),
-        "published_outside_prior": np.logical_or.reduce(outside),
+        "published_outside_prior": _outside(published, edges),
     }
+
+
+def _outside(published: Mapping[str, Floats], edges: Mapping[str, tuple[float, float]]) -> NDArray[np.bool_]:
+    """Objects one of whose published values lies outside the prior, (n_objects,)."""
+    found = np.zeros(len(published[MASS]), dtype=bool)
+    for name in (name for name in published if name in edges):
+        (low, high), step = edges[name], HALF_STEP.get(name, 0.0)
+        found |= (published[name] < low - step) | (published[name] > high + step)
+    return found
 
 
 def _tail(square: Floats, degrees: NDArray[np.int64]) -> Floats:
@@ -247,13 +257,6 @@ def _starts(posterior: pa.Table, axes: tuple[str, ...]) -> Floats:
         for i, centres in enumerate(posterior[f"mode_{name}"].to_pylist()):
             found[i, 1 : 1 + len(centres or ()), place] = centres or ()
     return found
-
-
-def _spread(parts: list[Floats], index: NDArray[np.int64], n: int) -> Floats:
-    whole = np.full(n, np.nan)
-    if parts:
-        whole[index] = np.concatenate(parts)
-    return whole
 
 
 def _numbers(table: pa.Table, name: str) -> Floats:

@@ -1,4 +1,4 @@
-"""Clusters seen in two surveys: are our posteriors from two sets of photometry the same within their errors?"""
+"""Clusters seen in two surveys: whether our posteriors from two sets of photometry agree."""
 
 from __future__ import annotations
 
@@ -133,7 +133,10 @@ def _pairs(posterior: pa.Table) -> tuple[Indices, Indices, Floats]:
     names = sorted(set(survey))
     rows = {name: np.flatnonzero(survey == name) for name in names}
     found = [
-        _match(place, rows[a], rows[b]) for i, a in enumerate(names) for b in names[i + 1 :] if _near(place, rows[a], rows[b])
+        _match(place, rows[a], rows[b])
+        for i, a in enumerate(names)
+        for b in names[i + 1 :]
+        if _near(place, rows[a], rows[b])
     ]
     empty = np.zeros(0, dtype=np.int64)
     if not found:

@@ -47,7 +47,9 @@ def predictive_table(posterior: pa.Table, mocks: Mapping[str, Floats]) -> pa.Tab
         ``ood_excess_corrected``, for the least of all surveys or galaxies; shares of flags. The worst
         first within each kind.
     """
-    columns = {name: _numbers(posterior, name) for name in ("efficiency", "ppc_pvalue", "ood_pvalue", "flags")}
+    columns = {
+        name: _numbers(posterior, name) for name in ("efficiency", "ppc_pvalue", "ood_pvalue", "flags")
+    }
     rows = []
     for by, name, mask in _groups(posterior):
         own = {key: values[mask] for key, values in columns.items()}
@@ -57,7 +59,9 @@ def predictive_table(posterior: pa.Table, mocks: Mapping[str, Floats]) -> pa.Tab
     if any(len(values) for values in mocks.values()):
         n = len(next(iter(mocks.values())))
         blank = {"efficiency": np.full(n, np.nan), "flags": np.zeros(n)}
-        rows.append({"by": "mocks", "name": "held out"} | _row(blank | dict(mocks), np.zeros(0)) | _no_flags())
+        rows.append(
+            {"by": "mocks", "name": "held out"} | _row(blank | dict(mocks), np.zeros(0)) | _no_flags()
+        )
     order = ["all", "mocks", "survey", "galaxy"]
     rows.sort(key=lambda row: (order.index(row["by"]), -(row["ood_below_001"] or 0.0)))
     return pa.Table.from_pylist([{"ood_excess_corrected": None} | row for row in rows])

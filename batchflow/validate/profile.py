@@ -16,9 +16,9 @@ from batchflow.infer.mass_fit import Range, fit_mass
 
 Floats = NDArray[np.float64]
 LN10 = math.log(10.0)
-STEPS = (0.1, 0.03, 0.01, 0.003)
+STEPS = (0.1, 0.05, 0.02, 0.01, 0.005)
 """Reach of each round of the search about the best point yet, over the box."""
-POINTS, POINTS_A_ROUND = 64, 16
+POINTS, POINTS_A_ROUND = 64, 32
 
 
 class Box(NamedTuple):
@@ -41,6 +41,8 @@ class Best(NamedTuple):
     """At that point, over detected bands, (n_clusters,)."""
     axes: Floats
     """Parameters but the mass, (n_clusters, n_axes)."""
+    log_mass: Floats
+    """log10 of the mass as seen at 10 pc, (n_clusters,)."""
 
 
 def best_in_box(table: TorchFluxTable, photometry: Photometry, box: Box, starts: Floats) -> Best:
@@ -66,14 +68,22 @@ def best_in_box(table: TorchFluxTable, photometry: Photometry, box: Box, starts:
     unit = torch.quasirandom.SobolEngine(size.shape[-1]).draw(POINTS).numpy().astype(np.float64)
     middle = 0.5 * (box.low + box.high)[:, None]
     given = np.where(np.isfinite(starts), starts, middle)
-    best = _look(table, photometry, box, np.concatenate([box.low[:, None] + size * unit, middle, given], axis=1))
+    best = _look(
+        table, photometry, box, np.concatenate([box.low[:, None] + size * unit, middle, given], axis=1)
+    )
     around = 2 * unit[:POINTS_A_ROUND] - 1
     for reach in STEPS:
         points = best.axes[:, None] + reach * size * around
         found = _look(table, photometry, box, np.concatenate([points, best.axes[:, None]], axis=1))
-        better = (found.log_likelihood > best.log_likelihood)[:, None]
-        best = Best(*(np.where(better[:, 0] if a.ndim == 1 else better, a, b) for a, b in zip(found, best, strict=True)))
+        best = _better(found, best)
     return best
+
+
+def _better(one: Best, other: Best) -> Best:
+    """The more likely of two points of each cluster."""
+    chosen = one.log_likelihood > other.log_likelihood
+    pairs = zip(one, other, strict=True)
+    return Best(*(np.where(chosen if a.ndim == 1 else chosen[:, None], a, b) for a, b in pairs))
 
 
 def _look(table: TorchFluxTable, photometry: Photometry, box: Box, points: Floats) -> Best:
@@ -92,7 +102,9 @@ def _look(table: TorchFluxTable, photometry: Photometry, box: Box, points: Float
     place = found.nan_to_num(-torch.inf).argmax(1, keepdim=True)
     chi2 = chi_square(photometry, log_model).gather(1, place)[:, 0]
     chosen = place[:, 0].cpu().numpy()
-    return Best(_numpy(found.gather(1, place)[:, 0]), _numpy(chi2), inside[np.arange(n), chosen])
+    own = mass.reshape(n, m).gather(1, place)[:, 0] / LN10
+    axes = inside[np.arange(n), chosen]
+    return Best(_numpy(found.gather(1, place)[:, 0]), _numpy(chi2), axes, _numpy(own))
 
 
 def _numpy(tensor: Tensor) -> Floats:

@@ -1,10 +1,11 @@
 """Why a posterior and a published value differ: a category for each object, by criteria that can be computed.
 
 `deviance` is twice the log likelihood of our best model over that of the published parameters, where each
-published value may move by half a step of its grid and all that is not published is free. Divided by s^2 it
-is about what it would be with errors s times as large, so `error_growth`, the s at which the published
-parameters come into the 95 % region (chi square of as many degrees as values are published), says how
-much larger the errors would have to be for both to be right.
+published value may move by half a step of its grid and all that is not published is free;
+`deviance_colours` leaves the mass free too. Divided by s^2 a deviance is about what it would be with errors s
+times as large, so `error_growth`, the s at which the published parameters come into the 95 % region (chi
+square of as many degrees as values are published), says how much larger the errors would have to be for
+both to be right.
 """
 
 from __future__ import annotations
@@ -30,16 +31,17 @@ MODE_REACH = 3.0
 
 MEANINGS = {
     "not inferred": "no posterior",
-    "agrees": f"every published value within {AGREES['log_age']} dex (E(B-V): {AGREES['ebv']} mag) of the median",
+    "agrees": f"median within {AGREES['log_age']} dex (E(B-V): {AGREES['ebv']} mag) of every published value",
     "photometry odd": "differs; flagged out of distribution or outside the training: suspect the photometry",
     "poor fit": f"differs; no model of ours describes the photometry (p < {BAD_FIT})",
     "outside prior": "differs; a published value lies outside our prior, so no posterior can hold it",
-    "another mode": "differs; the published value lies in another mode of the posterior than the median",
-    "noise floor": f"differs; published values are in the 95 % region, or would be with {GROWTH:g} times the errors",
-    "mass scale": "differs; published age and reddening would do, the published mass would not: distance, "
-    "aperture correction or initial mass function",
+    "another mode": "differs; published value and median lie in different modes of the posterior",
+    "mass scale": "differs; published age and reddening describe the colours, but not with the published "
+    "mass: distance, aperture correction or initial mass function",
+    "noise floor": "differs; published age and reddening are in the 95 % region, or would be with "
+    f"{GROWTH:g} times the errors",
     "model library": "differs; our best model describes the photometry, ours at the published parameters "
-    "does not: other tracks, metallicity, nebular emission or extinction law",
+    "does not: tracks, metallicity, nebular emission or extinction law",
 }
 """Categories in the order in which they are tried: the first that holds is the object's."""
 
@@ -52,7 +54,7 @@ def classify(columns: Mapping[str, Any]) -> Names:
     columns : mapping of str to ndarray, shape (n_objects,)
         ``difference_<p>`` (median less published, NaN where not published), ``flags``, ``best_pvalue``,
         ``published_outside_prior``, ``published_mode``, ``median_mode``, ``published_mode_distance``,
-        ``error_growth``, ``error_growth_colours``.
+        ``error_growth_colours``, ``log_mass_at_published``, ``published_log_mass``.
 
     Returns
     -------
@@ -62,6 +64,9 @@ def classify(columns: Mapping[str, Any]) -> Names:
     flags = np.asarray(columns["flags"])
     odd = Flag.OUT_OF_DISTRIBUTION | Flag.OUTSIDE_TRAINING
     elsewhere = columns["published_mode"] != columns["median_mode"]
+    # Where the mass alone is published, no colour speaks against it.
+    allowed = ~(columns["error_growth_colours"] > GROWTH)
+    scale = columns["log_mass_at_published"] - columns["published_log_mass"]
     tests = {
         "not inferred": (flags & Flag.NOT_INFERRED) > 0,
         "agrees": _agrees(columns),
@@ -69,8 +74,8 @@ def classify(columns: Mapping[str, Any]) -> Names:
         "poor fit": columns["best_pvalue"] < BAD_FIT,
         "outside prior": np.asarray(columns["published_outside_prior"]),
         "another mode": elsewhere & (columns["published_mode_distance"] <= MODE_REACH),
-        "noise floor": columns["error_growth"] <= GROWTH,
-        "mass scale": np.isfinite(columns["difference_log_mass"]) & (columns["error_growth_colours"] <= GROWTH),
+        "mass scale": allowed & (np.abs(scale) > AGREES["log_mass"]),
+        "noise floor": allowed,
     }
     found: Names = np.full(len(flags), "model library", dtype=object)
     for name, holds in reversed(tests.items()):

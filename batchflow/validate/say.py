@@ -13,16 +13,34 @@ from batchflow.paths import RunFolder
 STRATA_SHOWN = 5
 SHOWN = {
     "strata": ("by", "stratum", "parameter", "n", "shift_z", "dispersion_z", "pvalue_corrected", "verdict"),
-    "calibration": ("way", "parameter", "n", "ks_pvalue", "shift_z", "dispersion_z", "coverage_68", "coverage_95"),
+    "calibration": (
+        "way",
+        "parameter",
+        "n",
+        "ks_pvalue",
+        "shift_z",
+        "dispersion_z",
+        "coverage_68",
+        "coverage_95",
+    ),
     "figures": ("figure", "way", "value", "error", "ideal", "n"),
     "reasons": ("reason", "n", "share", "meaning"),
-    "overlap_summary": ("survey_1", "survey_2", "parameter", "n", "median", "scatter", "pull_median", "pull_scatter"),
+    "overlap_summary": (
+        "survey_1",
+        "survey_2",
+        "parameter",
+        "n",
+        "median",
+        "scatter",
+        "pull_median",
+        "pull_scatter",
+    ),
 }
 """Columns printed of each table."""
 TITLES = {
     "strata": "Held-out mocks, the delivered posteriors: strata with the worst calibration first "
     "(pvalue_corrected: for the number of strata and parameters looked at)",
-    "calibration": "Held-out mocks by way (joint: TARP; shift > 0 too low, dispersion > 0 too narrow)",
+    "calibration": "Held-out mocks by way (joint: TARP, hpd: highest density; shift > 0 too low, dispersion > 0 too narrow)",
     "figures": "Held-out mocks: efficiency, and distance from the exact posterior",
     "reasons": "Posterior median and published values of the catalogue",
     "overlap_summary": "Clusters seen in two surveys: second less first",

@@ -7,6 +7,7 @@ are not, however right the posterior is. So ages and reddenings here are posteri
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -143,7 +144,7 @@ def _ranges(by: str, values: Floats) -> Iterator[tuple[str, Mask]]:
     known = np.isfinite(values)
     inner = np.nanquantile(values, [1 / 3, 2 / 3]) if by == "depth" and known.any() else EDGES.get(by, ())
     edges = [-np.inf, *np.unique(inner), np.inf]
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in pairwise(edges):
         yield _name(low, high), known & (values >= low) & (values < high)
     yield "not known", ~known
 

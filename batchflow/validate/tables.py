@@ -20,10 +20,11 @@ from batchflow.validate.uniformity import (
     histogram,
     uniformity,
 )
-from batchflow.validate.ways import JOINT, WAYS
+from batchflow.validate.ways import HPD, JOINT, WAYS
 
 Floats = NDArray[np.float64]
 Ranks = Mapping[tuple[str, str], Floats]
+TOGETHER = (JOINT, HPD)
 PERCENTILES = (1, 5, 10, 25, 50, 75, 90)
 
 
@@ -42,7 +43,8 @@ def calibration_table(ranks: Ranks, ways: Mapping[str, Sample], truth: Mapping[s
     Returns
     -------
     pyarrow.Table
-        ``way``, ``meaning``, ``parameter`` (``joint`` is TARP's, of all together), ``n``, ``ks_pvalue``,
+        ``way``, ``meaning``, ``parameter`` (``joint`` is TARP's, of all
+        together; ``hpd`` the share of the posterior denser than the truth), ``n``, ``ks_pvalue``,
         ``shift_z``, ``dispersion_z``, ``pvalue`` (of the two together), ``coverage_68``, ``coverage_95``;
         of single parameters ``bias``, ``scatter`` (of the median about the truth) and ``rms``.
     """
@@ -66,12 +68,12 @@ def _covered(name: str, ranks: Floats, level: float) -> float:
     """Of TARP's credibilities, those below the level; of ranks, those in the central interval."""
     if not len(ranks):
         return np.nan
-    return float(np.mean(ranks <= level)) if name == JOINT else coverage(ranks, level)
+    return float(np.mean(ranks <= level)) if name in TOGETHER else coverage(ranks, level)
 
 
 def _errors(sample: Sample, name: str, truth: Mapping[str, Floats]) -> dict[str, Any]:
     kept = np.isfinite(sample.weights).all(1)
-    if name == JOINT or not kept.any():
+    if name in TOGETHER or not kept.any():
         return {"bias": None, "scatter": None, "rms": None}
     median = weighted_quantiles(sample.values[name][kept], sample.weights[kept], [0.5])[:, 0]
     away = median - truth[name][kept]
@@ -82,13 +84,14 @@ def _errors(sample: Sample, name: str, truth: Mapping[str, Floats]) -> dict[str,
 def coverage_table(ranks: Ranks) -> pa.Table:
     """Expected coverage at many levels: ``way``, ``parameter``, ``level``, ``coverage``, ``error``, ``n``.
 
-    The central interval of single parameters; of ``joint``, TARP's. ``error`` is the standard error of a
+    The central interval of single parameters; of ``joint``, TARP's; of ``hpd``, the region of
+    highest density. ``error`` is the standard error of a
     right posterior's.
     """
     rows: list[dict[str, Any]] = []
     for (way, name), values in ranks.items():
         kept = values[np.isfinite(values)]
-        curve = expected_coverage if name == JOINT else coverage_curve
+        curve = expected_coverage if name in TOGETHER else coverage_curve
         levels = np.sort(LEVELS)
         for level, found, error in zip(levels, *curve(kept, levels), strict=True):
             row = {"way": way, "parameter": name, "level": float(level), "coverage": float(found)}
@@ -97,7 +100,7 @@ def coverage_table(ranks: Ranks) -> pa.Table:
 
 
 def ranks_table(ranks: Ranks) -> pa.Table:
-    """Histogram of the ranks: ``way``, ``parameter``, ``low``, ``high``, ``count``, ``expected``, ``sigma``."""
+    """Histogram of ranks: ``way``, ``parameter``, ``low``, ``high``, ``count``, ``expected``, ``sigma``."""
     rows: list[dict[str, Any]] = []
     for (way, name), values in ranks.items():
         kept = values[np.isfinite(values)]
@@ -128,7 +131,9 @@ def figures_table(mocks: Mapping[str, Any], asked: int) -> pa.Table:
     rows = [_row("mocks", "", [n], asked, "held-out mocks inferred; ideal: as many as asked for")]
     for name, way in (("efficiency_network", "weighted"), ("efficiency", "delivered")):
         rows += _quantiles(name, way, mocks[name])
-    rows.append(_row("gap_nats", "network", mocks["gap_nats"], 0.0, "ln exact - ln network density at truths"))
+    rows.append(
+        _row("gap_nats", "network", mocks["gap_nats"], 0.0, "ln exact - ln network density at truths")
+    )
     rows.append(_row("kl_exact", "network", mocks["kl_exact"], 0.0, "divergence [nats], from exact draws"))
     for column in [name for name in mocks if name.startswith("c2st_")]:
         way = column.removeprefix("c2st_")
@@ -150,7 +155,9 @@ def _quantiles(name: str, way: str, values: Floats) -> list[dict[str, Any]]:
     ]
 
 
-def _row(figure: str, way: str, values: Sequence[float] | Floats, ideal: float | None, meaning: str) -> dict[str, Any]:
+def _row(
+    figure: str, way: str, values: Sequence[float] | Floats, ideal: float | None, meaning: str
+) -> dict[str, Any]:
     known = np.asarray(values, dtype=np.float64)
     known = known[np.isfinite(known)]
     n = len(known)

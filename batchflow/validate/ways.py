@@ -23,12 +23,13 @@ from batchflow.validate.uniformity import smooth_ranks
 Floats = NDArray[np.float64]
 DELIVERED, WEIGHTED, NETWORK = "delivered", "weighted", "network"
 WAYS = {
-    DELIVERED: "what `infer` writes: draws weighted to the exact posterior, and rescued where [infer] says so",
+    DELIVERED: "what `infer` writes: draws weighted to the exact posterior, and rescued as [infer] says",
     WEIGHTED: "the network's draws weighted to the exact posterior, none rescued",
     NETWORK: "the network's draws alone, within the prior",
 }
-JOINT = "joint"
-"""In the place of a parameter: all of them together, by TARP."""
+JOINT, HPD = "joint", "hpd"
+"""In the place of a parameter: all of them together, by TARP; and by the posterior density itself, whose level
+at the truth no wrong correlation leaves uniform (Modrak et al. 2023, arXiv:2211.02383)."""
 
 
 class Posteriors(NamedTuple):
@@ -84,23 +85,28 @@ def draw_ways(proposal: Proposal, clusters: Clusters, settings: Mapping[str, Any
 
 def _copy(draws: Draws) -> Draws:
     """Draws that may be changed in place."""
-    return Draws(
-        *(
-            {name: column.copy() for name, column in field.items()}
-            if isinstance(field, dict)
-            else field.copy()
-            for field in draws[:8]
-        )
+    return draws._replace(
+        values={name: column.copy() for name, column in draws.values.items()},
+        nuisances={name: column.copy() for name, column in draws.nuisances.items()},
+        log_weights=draws.log_weights.copy(),
+        log_density=draws.log_density.copy(),
+        efficiency=draws.efficiency.copy(),
+        log_evidence=draws.log_evidence.copy(),
+        chi2=draws.chi2.copy(),
+        pvalue=draws.pvalue.copy(),
     )
 
 
 def _sample(draws: Draws) -> Sample:
     lost = ~np.isfinite(draws.efficiency)
-    return Sample(draws.values, np.where(lost[:, None], np.nan, draws.weights))
+    return Sample(draws.values, np.where(lost[:, None], np.nan, draws.weights), draws.log_density)
 
 
 def all_ranks(
-    ways: Mapping[str, Sample], truth: Mapping[str, Floats], boxes: Mapping[str, tuple[float, float]], seed: int
+    ways: Mapping[str, Sample],
+    truth: Mapping[str, Floats],
+    boxes: Mapping[str, tuple[float, float]],
+    seed: int,
 ) -> dict[tuple[str, str], Floats]:
     """Ranks of the truth in every way and parameter, and of all parameters together.
 
@@ -109,7 +115,8 @@ def all_ranks(
     ways : mapping of str to Sample
         Posteriors of n_clusters mocks.
     truth : mapping of str to ndarray, shape (n_clusters,)
-        True parameters.
+        True parameters, and `HPD`: the unnormalised ln density of the exact posterior there, if the ways
+        have theirs.
     boxes : mapping of str to tuple
         The prior's edges.
     seed : int
@@ -118,7 +125,7 @@ def all_ranks(
     Returns
     -------
     dict of (str, str) to ndarray, shape (n_clusters,)
-        By way and parameter (or `JOINT`); uniform where the posterior is right, NaN where there is none.
+        By way and parameter (or `JOINT`, `HPD`); uniform where the posterior is right, NaN where there is none.
     """
     found: dict[tuple[str, str], Floats] = {}
     for way, sample in ways.items():
@@ -127,6 +134,9 @@ def all_ranks(
         for name, draws in sample.values.items():
             ranks = rank_of_truth(draws, sample.weights, truth[name])
             found[way, name] = smooth_ranks(ranks, effective, chance.random(len(ranks)))
+        if sample.log_density is not None:
+            denser = (sample.weights * (sample.log_density > truth[HPD][:, None])).sum(1)
+            found[way, HPD] = smooth_ranks(denser, effective, chance.random(len(denser)))
         joint = _credibility(sample, truth, boxes, generator(seed, "validate", "tarp"))
         found[way, JOINT] = smooth_ranks(joint, effective, chance.random(len(joint)))
     return found
