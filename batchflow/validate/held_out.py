@@ -184,6 +184,8 @@ def _depths(model: Model, clusters: Clusters) -> Floats:
 
 
 def _gaps(proposal: Proposal, clusters: Clusters, truth: dict[str, Floats], posteriors: Posteriors) -> Floats:
+    if not len(clusters.keys):
+        return np.zeros(0)
     evidence = posteriors.delivered.log_evidence
     with np.errstate(invalid="ignore"):
         found = gap_at_truth(proposal, clusters, truth, (posteriors.own, evidence))
@@ -225,6 +227,8 @@ def _notes(tables: Mapping[str, pa.Table], settings: Mapping[str, Any], grid: bo
             f"{n} of the {asked} mocks asked for: the others are not held out (train.held_out, "
             "mocks.rows), too faint, or outside the prior"
         )
+    if not settings["distances"]:
+        notes.append("no survey has a distance: mocks are put where the prior on the mass holds most of them")
     if small := sorted({row["by"] for row in tables["strata"].to_pylist() if row["pvalue"] is None}):
         notes.append(f"strata with fewer than {LEAST_MOCKS} mocks are not tested: some by {', '.join(small)}")
     if not grid and settings["exact"]:

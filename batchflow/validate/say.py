@@ -40,7 +40,8 @@ SHOWN = {
 TITLES = {
     "strata": "Held-out mocks, the delivered posteriors: strata with the worst calibration first "
     "(pvalue_corrected: for the number of strata and parameters looked at)",
-    "calibration": "Held-out mocks by way (joint: TARP, hpd: highest density; shift > 0 too low, dispersion > 0 too narrow)",
+    "calibration": "Held-out mocks by way (joint: TARP, hpd: highest density; shift > 0: too low, "
+    "dispersion > 0: too narrow)",
     "figures": "Held-out mocks: efficiency, and distance from the exact posterior",
     "reasons": "Posterior median and published values of the catalogue",
     "overlap_summary": "Clusters seen in two surveys: second less first",

@@ -28,8 +28,8 @@ WAYS = {
     NETWORK: "the network's draws alone, within the prior",
 }
 JOINT, HPD = "joint", "hpd"
-"""In the place of a parameter: all of them together, by TARP; and by the posterior density itself, whose level
-at the truth no wrong correlation leaves uniform (Modrak et al. 2023, arXiv:2211.02383)."""
+"""In the place of a parameter: all of them together, by TARP; and by the posterior density itself, whose
+level at the truth no wrong correlation leaves uniform (Modrak et al. 2023, arXiv:2211.02383)."""
 
 
 class Posteriors(NamedTuple):
@@ -125,7 +125,8 @@ def all_ranks(
     Returns
     -------
     dict of (str, str) to ndarray, shape (n_clusters,)
-        By way and parameter (or `JOINT`, `HPD`); uniform where the posterior is right, NaN where there is none.
+        By way and parameter (or `JOINT`, `HPD`); uniform where the posterior is right, NaN where there
+        is none.
     """
     found: dict[tuple[str, str], Floats] = {}
     for way, sample in ways.items():

@@ -9,7 +9,8 @@ from batchflow.infer.clusters import Clusters
 from batchflow.infer.draw import Options
 from batchflow.validate.exactness import closeness, exact_draws, exact_log_density, gap_at_truth
 from batchflow.validate.held_out import mock_columns
-from batchflow.validate.ways import DELIVERED, NETWORK, WEIGHTED, draw_ways
+from batchflow.validate.tables import calibration_table, figures_table
+from batchflow.validate.ways import DELIVERED, HPD, NETWORK, WEIGHTED, all_ranks, draw_ways
 
 PRIOR = {
     "log_age": {"uniform": [6.0, 10.1]},
@@ -130,6 +131,20 @@ def test_delivered_posteriors_are_the_rescued_ones(model, seen):
     columns = mock_columns(model, clusters, truth, found, SETTINGS | {"exact": 2})
     assert np.isfinite(columns["kl_exact"]).sum() == 2
     assert columns["c2st_delivered"][:2] == pytest.approx(columns["c2st_exact"][:2])
+
+
+def test_no_mock_at_all_does_no_harm(model, seen):
+    clusters, truth = seen
+    none = np.zeros(0, dtype=np.int64)
+    empty, nothing = clusters.rows(none), {name: values[none] for name, values in truth.items()}
+    found = draw_ways(model.proposal, empty, SETTINGS)
+    columns = mock_columns(model, empty, nothing, found, SETTINGS | {"exact": 2})
+    assert {len(column) for column in columns.values()} == {0}
+    boxes = model.prior.boxes()
+    ranks = all_ranks(found.ways, nothing | {HPD: np.zeros(0)}, boxes, 1)
+    rows = calibration_table(ranks, found.ways, nothing).to_pylist()
+    assert {row["n"] for row in rows} == {0}
+    assert figures_table(columns, 5).to_pylist()[0]["value"] == 0
 
 
 def test_without_a_grid_the_rest_is_done(model, seen):
