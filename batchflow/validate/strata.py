@@ -128,6 +128,10 @@ def _verdict(row: Mapping[str, Any], corrected: float | None) -> str:
     if corrected >= SURE:
         return "calibrated"
     shift, spread = row["shift_z"], row["dispersion_z"]
+    if row["parameter"] == "joint":
+        return "not calibrated"
+    if row["parameter"] == "hpd":
+        return "truths too far out" if shift > 0 else "draws too far out"
     if abs(shift) > abs(spread):
         return "too low" if shift > 0 else "too high"
     return "too narrow" if spread > 0 else "too wide"

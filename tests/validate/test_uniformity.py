@@ -171,6 +171,14 @@ def test_the_worst_stratum_comes_first_and_the_right_ones_are_cleared():
     assert rows[0]["tests"] == len(strata)
 
 
+def test_the_verdict_says_what_is_wrong():
+    low = np.random.default_rng(1).random(500) * 0.7
+    strata, extra = make_strata({"survey": np.array(["s"] * 500)}), pa.table({"efficiency": np.ones(500)})
+    ranks = {("network", name): low for name in ("log_age", HPD, JOINT)}
+    found = {row["parameter"]: row["verdict"] for row in strata_table(strata, ranks, extra).to_pylist()}
+    assert found == {"log_age": "too high", HPD: "draws too far out", JOINT: "not calibrated"}
+
+
 def test_no_stratum_of_a_right_posterior_is_called_wrong():
     strata, extra = make_strata(seen()), pa.table({"efficiency": np.full(N, 0.5)})
     for seed in range(5):
