@@ -230,6 +230,9 @@ class ValidateSettings(Settings):
 
     mocks: PositiveInt = Field(2000, description="held-out mocks to infer")
     draws: PositiveInt = Field(500, description="draws for each")
+    exact: int = Field(
+        100, ge=0, description="held-out mocks whose posteriors are compared with draws of the exact one"
+    )
 
 
 class Job(Settings):

@@ -154,11 +154,12 @@ class Model:
         columns["n_bands"] = clusters.measured.sum(axis=1)
         strange = Flag.OUTSIDE_TRAINING * outside_training(clusters, self.network.noise)
         bits = clusters.flags | posterior_flags(draws, self.network.boxes, least) | strange.astype(np.int32)
-        columns["ood_pvalue"] = self._ood_pvalues(clusters)
+        columns["ood_pvalue"] = self.ood_pvalues(clusters)
         bits |= (Flag.OUT_OF_DISTRIBUTION * (columns["ood_pvalue"] < OOD_PVALUE)).astype(np.int32)
         return posterior_table(catalogue, columns, bits)
 
-    def _ood_pvalues(self, clusters: Clusters) -> Floats:
+    def ood_pvalues(self, clusters: Clusters) -> Floats:
+        """Probability that a mock looks as strange, (n_clusters,); NaN without a reference."""
         if self.reference is None:
             return np.full(len(clusters.keys), np.nan)
         return ood_pvalues(clusters, self.network, self.reference)

@@ -68,6 +68,9 @@ def recovery(draws: Mapping[str, Floats], weights: Floats, truth: Mapping[str, F
 def _row(name: str, draws: Floats, weights: Floats, truth: Floats) -> dict[str, object]:
     from scipy.stats import kstest
 
+    if not len(truth):
+        names = ("bias", "scatter", "rms", "coverage_68", "coverage_95", "rank_pvalue")
+        return {"parameter": name, "n": 0} | dict.fromkeys(names, np.nan)
     difference = weighted_quantiles(draws, weights, [0.5])[:, 0] - truth
     ranks = rank_of_truth(draws, weights, truth)
     return {
