@@ -70,6 +70,7 @@ _PLAIN = {
         "", "stat.fit.chi2", "least chi square of the classical fit, over all measured bands"
     ),
     "best_reduced_chi2": Column("", "stat.fit.chi2", "least chi square by degree of freedom"),
+    "best_n_bands": Column("", "meta.number", "bands that the classical fit used"),
     "_healpix_29": Column("", "pos.healpix", "HEALPix pixel of order 29, nested, of the position"),
     # The training's history.
     "step": Column("", "meta.number", "batches trained on"),

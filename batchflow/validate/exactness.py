@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from batchflow.flow.network import PosteriorNetwork
 from batchflow.infer.clusters import Clusters
 from batchflow.infer.draw import Draws, Options, Proposal, photometry_of, weigh_sample
 from batchflow.infer.mass_fit import Range
@@ -74,9 +75,12 @@ def network_log_density(proposal: Proposal, clusters: Clusters, values: Mapping[
     ndarray, shape (n_clusters, n_draws)
         Times the prior of the mass; normalised by `log_mass_share`.
     """
-    photometry, survey = photometry_of(proposal.network, clusters)
+    network = proposal.network
+    if not isinstance(network, PosteriorNetwork):
+        raise TypeError(f"{type(network).__name__} has no density; expected a trained network")
+    photometry, survey = photometry_of(network, clusters)
     theta = _at_10_pc(proposal, clusters, values)
-    found = proposal.network.log_prob(theta, photometry.seen, survey).cpu().numpy().astype(np.float64)
+    found = network.log_prob(theta, photometry.seen, survey).cpu().numpy().astype(np.float64)
     return np.asarray(found + log_density(proposal.prior.log_mass, values[MASS]))
 
 
