@@ -59,8 +59,9 @@ class Rescue(NamedTuple):
     """Efficiency below which something is done."""
     max_draws: int = 4096
     """Draws that a rescued cluster's summary may be made from; as many as are kept are stored."""
-    grid: Literal["never", "fallback", "always"] = "fallback"
-    """Whether the exact grid is used: not at all, where draws do not suffice, for every cluster."""
+    grid: Literal["never", "fallback", "summary", "always"] = "fallback"
+    """Whether the exact grid is used: not at all, where draws do not suffice, for every cluster's mean,
+    deviation and quantiles besides, for every cluster in place of the network."""
 
 
 class Options(NamedTuple):
@@ -198,12 +199,12 @@ def weigh_sample(
     shift = mass_shifts(clusters, options.draws, options.seed)
     values["log_mass"] = values["log_mass"] + torch.as_tensor(shift, dtype=theta.dtype, device=theta.device)
     if options.certify:
-        density = exact.log_likelihood + _log_prior(proposal, values)
+        density = exact.log_likelihood + log_prior_of(proposal, values)
         weighted = weigh(density, log_q)
     else:
         # The flow learned under the prior of every parameter but the mass, which it knows only relative
         # to the brightness, under a flat prior.
-        mass_prior = _log_prior(proposal, {"log_mass": values["log_mass"]})
+        mass_prior = log_prior_of(proposal, {"log_mass": values["log_mass"]})
         density = log_q + mass_prior
         weighted = uncertified(mass_prior)
     return Draws(
@@ -218,7 +219,7 @@ def weigh_sample(
     )
 
 
-def _log_prior(proposal: Proposal, values: dict[str, Tensor]) -> Tensor:
+def log_prior_of(proposal: Proposal, values: dict[str, Tensor]) -> Tensor:
     """Natural logarithm of the prior's density at each draw, (n_clusters, n_draws)."""
     mass, boxes = values["log_mass"], proposal.network.boxes
     shapes = proposal.prior.distributions()
