@@ -219,8 +219,8 @@ class InferSettings(Settings):
     grid: Literal["never", "fallback", "summary", "always"] = Field(
         "fallback",
         description="exact grid posterior: never; where more draws do not suffice; for the mean, "
-        "deviation and quantiles of every cluster besides; or in place of the network's draws. A job with marginalised or "
-        "more than four parameters has none",
+        "deviation and quantiles of every cluster besides; or in place of the network's draws. "
+        "A job with marginalised or more than four parameters has none",
     )
 
 

@@ -7,6 +7,7 @@ from exact_models import photometry, train_model
 
 from batchflow.infer.clusters import Clusters, from_arrays
 from batchflow.infer.draw import Draws, Options, Rescue, draw_posteriors
+from batchflow.infer.given import given_arrays
 from batchflow.infer.rescue import merge
 from batchflow.infer.summary import weighted_quantiles
 from batchflow.schema import Flag
@@ -122,7 +123,7 @@ def _catalogue(n):
     from batchflow.infer.posterior import _catalogue as catalogue
 
     one = np.ones((n, 4))
-    return catalogue(from_arrays(one, one, 10.0, 4))
+    return catalogue(given_arrays(one, one, "abcd", 10.0))
 
 
 WAYS = {
