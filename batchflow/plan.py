@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
 
@@ -94,9 +95,18 @@ class Plan:
         return {
             "stage": self.stage,
             "unit": unit.key,
-            "fingerprint": fingerprint(self.settings),
-            "settings": flatten(self.settings),
+            "fingerprint": self._fingerprint,
+            "settings": self._flat,
         }
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        return fingerprint(self.settings)
+
+    @cached_property
+    def _flat(self) -> dict[str, Any]:
+        """One for all units: their number must not tell in memory."""
+        return flatten(self.settings)
 
 
 def make_plan(stage: str, settings: Mapping[str, Any], wanted: Iterable[Unit]) -> Plan:

@@ -13,10 +13,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from batchflow.infer.cells import COARSE, Axes, Cells, find_cells
+from batchflow.infer.cells import Axes, Cells, find_cells
 from batchflow.infer.likelihood import Photometry, TorchFluxTable
 from batchflow.infer.marginal import ExactModel
 from batchflow.infer.mass_fit import MassFit, Range, draw_mass
+from batchflow.infer.nuisance import GRID_AXES
 from batchflow.prior_settings import PriorSettings
 
 MASS = "log_mass"
@@ -51,7 +52,7 @@ class ExactGrid(NamedTuple):
         """
         shapes = prior.distributions()
         axes = Axes({name: shapes[name] for name in parameters if name != MASS})
-        if len(model.nuisances) or len(axes.shapes) not in COARSE:
+        if len(model.nuisances) or len(axes.shapes) > GRID_AXES:
             return None
         return cls(model.tables[0], axes, tuple(parameters))
 

@@ -163,9 +163,8 @@ class Model:
         """
         columns = summary_columns(draws, self.network.boxes, self.table)
         # Null, not NaN, where there is no ensemble: tables of equal runs then compare as equal.
-        columns["member_spread"] = pa.array(
-            member_spread(draws, len(self.network.members)), pa.float32(), from_pandas=True
-        )
+        spread = member_spread(draws, len(self.network.members))
+        columns["member_spread"] = pa.array(spread, pa.float32(), from_pandas=True)
         columns["n_bands"] = clusters.measured.sum(axis=1)
         strange = Flag.OUTSIDE_TRAINING * outside_training(clusters, self.network.noise)
         bits = clusters.flags | posterior_flags(draws, self.network.boxes, least) | strange.astype(np.int32)
