@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +29,9 @@ from batchflow.prior_settings import PriorSettings
 Floats = NDArray[np.float64]
 ROWS_IN_CHUNK = 65_536
 """Draws worked on at once: the network's layers for them fit the cache hierarchy and any memory."""
+ROWS_TOGETHER = 16
+"""Clusters are filled up to a multiple of this: a matrix product of fewer rows sums in another order, and
+the last digits of a posterior would depend on the size of its part."""
 ROWS_A_DRAW = 64
 """Rows that each of them may occupy where nuisances are marginalised; chunks are smaller where it is more."""
 
@@ -145,6 +148,12 @@ def draws_at_once(proposal: Proposal) -> int:
 
 def draw_flow(proposal: Proposal, clusters: Clusters, options: Options, turn: int = 0) -> Draws:
     """Draw usable clusters from the flow; each `turn` has random numbers of its own."""
+    n = len(clusters.keys)
+    full = np.minimum(np.arange(-(-n // ROWS_TOGETHER) * ROWS_TOGETHER), n - 1)
+    return _first(_draw_full(proposal, clusters.rows(full), options, turn), n)
+
+
+def _draw_full(proposal: Proposal, clusters: Clusters, options: Options, turn: int) -> Draws:
     network = proposal.network
     photometry, survey = photometry_of(network, clusters)
     stage = f"infer/{turn}" if turn else "infer"
@@ -152,6 +161,16 @@ def draw_flow(proposal: Proposal, clusters: Clusters, options: Options, turn: in
     base = points(keys, options.draws, len(proposal.parameters)).to(network.device)
     sample = network.sample(photometry.seen, survey, base)
     return weigh_sample(proposal, clusters, photometry, options, sample, turn)
+
+
+def _first(draws: Draws, n: int) -> Draws:
+    """The first n clusters."""
+    fields: dict[str, Any] = {
+        name: {key: column[:n] for key, column in value.items()} if isinstance(value, Mapping) else value[:n]
+        for name, value in draws._asdict().items()
+        if value is not None
+    }
+    return draws._replace(**fields)
 
 
 def photometry_of(network: PosteriorNetwork, clusters: Clusters) -> tuple[Photometry, Tensor]:
