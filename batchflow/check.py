@@ -19,6 +19,14 @@ LARGEST = 200_000_000
 """Bytes of a catalogue that `check` reads to its end."""
 
 
+GRID_WORDS = {
+    "never": "never",
+    "fallback": "where more draws do not suffice",
+    "summary": "for the quantiles of every cluster",
+    "always": "for every cluster, in place of the network",
+}
+
+
 @dataclass(frozen=True)
 class Report:
     """What `batchflow check` found out."""
@@ -88,7 +96,8 @@ def _shared_files(job: Job) -> list[str]:
 def _settings_problems(job: Job) -> list[str]:
     from batchflow.fit.preset import fit_problems
 
-    return [*_output_problems(job), *_prior_problems(job), *_noise_problems(job), *fit_problems(job)]
+    found = [*_output_problems(job), *_prior_problems(job), *_grid_problems(job), *_noise_problems(job)]
+    return [*found, *fit_problems(job)]
 
 
 def _look(entry: CatalogueSettings, job: Job) -> str:
@@ -120,6 +129,7 @@ def _describe(job: Job, clusters: Mapping[str, str]) -> dict[str, Any]:
         "inferred": inferred,
         "marginalised": averaged or "none",
         "fixed": _fixed_in_words(job) or "none",
+        "exact grid": _no_grid(job) or GRID_WORDS[job.infer.grid],
         "mocks": f"{job.mocks.rows:,} ({_mock_bytes(job) / 1e9:.2f} GB)",
         "clusters": ", ".join(f"{name} {count}" for name, count in clusters.items()) or "none",
         "fit": _fit_in_words(job),
@@ -133,6 +143,26 @@ def _fit_in_words(job: Job) -> str:
         return describe_fit(job)
     except UserError:  # among the problems already
         return "none"
+
+
+def _no_grid(job: Job) -> str:
+    """Why a job can have no exact grid; empty when it can."""
+    from batchflow.infer.nuisance import GRID_AXES
+
+    if averaged := job.prior.marginalised():
+        return f"none: {', '.join(averaged)} marginalised"
+    inferred = [name for name, shape in job.prior.distributions().items() if shape.inferred]
+    return f"none: {len(inferred)} parameters" if len(inferred) > GRID_AXES + 1 else ""
+
+
+def _grid_problems(job: Job) -> list[str]:
+    why = _no_grid(job)
+    if not why or job.infer.grid in ("never", "fallback"):
+        return []
+    return [
+        f'infer.grid = "{job.infer.grid}", but this job can have no exact grid ({why}); expected '
+        '"fallback" or "never", or no marginalised and at most four inferred parameters'
+    ]
 
 
 def _engine_in_words(job: Job) -> str:

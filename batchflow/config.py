@@ -218,10 +218,11 @@ class InferSettings(Settings):
     max_draws: PositiveInt = Field(
         4096, description="draws that a rescued cluster's summary is made from; `draws` of them are stored"
     )
-    grid: Literal["never", "fallback", "always"] = Field(
+    grid: Literal["never", "fallback", "summary", "always"] = Field(
         "fallback",
-        description="exact grid posterior: never, where more draws do not suffice, or for every cluster; "
-        "a job with marginalised or more than four parameters has none",
+        description="exact grid posterior: never; where more draws do not suffice; for the mean, "
+        "deviation and quantiles of every cluster besides; or in place of the network's draws. "
+        "A job with marginalised or more than four parameters has none",
     )
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -95,10 +96,23 @@ class Plan:
         return {
             "stage": self.stage,
             "unit": unit.key,
-            "fingerprint": fingerprint(self.settings),
-            "settings": flatten(self.settings),
-            "made": made(),
+            "fingerprint": self._fingerprint,
+            "settings": self._flat,
+            "made": self._made,
         }
+
+    @cached_property
+    def _made(self) -> dict[str, Any]:
+        return made()
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        return fingerprint(self.settings)
+
+    @cached_property
+    def _flat(self) -> dict[str, Any]:
+        """One for all units: their number must not tell in memory."""
+        return flatten(self.settings)
 
 
 Found = TypeVar("Found", Plan, Plan | None)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from batchflow.infer.likelihood import Photometry, TorchFluxTable
-from batchflow.infer.mass_fit import Range, Slopes, fit_mass
+from batchflow.infer.mass_fit import MassFit, Range, Slopes, fit_mass
 from batchflow.mocks.prior import log_density, quantile
 from batchflow.prior_settings import Distribution
 
@@ -49,21 +49,51 @@ class Axes(NamedTuple):
         return torch.stack(parts).sum(0)
 
 
-class Cells(NamedTuple):
-    """Cells of several clusters, cluster by cluster; tensors of n_cells."""
+class Boxes(NamedTuple):
+    """Where cells lie; tensors of n_cells."""
 
     cluster: Tensor
-    """Index of the cluster, not decreasing."""
+    """Index of the cluster."""
     low: Tensor
     """Lower corners in the unit cube, (n_cells, n_axes)."""
     size: Tensor
     """Edges' lengths, (n_cells, n_axes)."""
+
+    def rows(self, index: Tensor) -> Boxes:
+        """Some of them."""
+        return Boxes(*(column[index] for column in self))
+
+
+class Cells(NamedTuple):
+    """Cells of several clusters, cluster by cluster."""
+
+    boxes: Boxes
+    """Where they lie; the index of the cluster does not decrease."""
+    mass: MassFit
+    """The mass at the middle of each, and how it follows within."""
     log_share: Tensor
-    """Ln of the integral of likelihood over the cell and the mass."""
+    """Ln of the integral of likelihood over the cell and the mass, (n_cells,)."""
+
+    @property
+    def cluster(self) -> Tensor:
+        """Index of the cluster, (n_cells,)."""
+        return self.boxes.cluster
 
     def rows(self, index: Tensor) -> Cells:
         """Some of the cells."""
-        return Cells(*(column[index] for column in self))
+        return Cells(self.boxes.rows(index), self.mass.rows(index), self.log_share[index])
+
+    @classmethod
+    def joined(cls, parts: list[Cells]) -> Cells:
+        """All cells of several sets."""
+        boxes, mass = (
+            [torch.cat(columns) for columns in zip(*each, strict=True)]
+            for each in (
+                [part.boxes for part in parts],
+                [part.mass for part in parts],
+            )
+        )
+        return cls(Boxes(*boxes), MassFit(*mass), torch.cat([part.log_share for part in parts]))
 
 
 def find_cells(table: TorchFluxTable, axes: Axes, photometry: Photometry, limits: Range) -> Cells:
@@ -86,26 +116,28 @@ def find_cells(table: TorchFluxTable, axes: Axes, photometry: Photometry, limits
         At least one of each cluster.
     """
     n = len(photometry.seen.flux)
-    cells, log_flux, slopes = _coarse(table, axes, n)
+    boxes, log_flux, slopes = _coarse(table, axes, n)
     kept: list[Cells] = []
     for level in range(MAX_LEVELS):
-        cells, lengths = _weigh(cells, log_flux, slopes, photometry, limits)
+        cells = _weigh(boxes, (log_flux, slopes), photometry, limits)
         top = _largest([*kept, cells], n)
         relative = cells.log_share - top[cells.cluster]
         few = torch.bincount(cells.cluster, minlength=n)[cells.cluster] < MAX_CELLS
-        split = (lengths > LONGEST) & ((relative > MINOR) & few)[:, None] & (level < MAX_LEVELS - 1)
+        split = (
+            (cells.mass.lengths > LONGEST) & ((relative > MINOR) & few)[:, None] & (level < MAX_LEVELS - 1)
+        )
         whole = ~split.any(1)
         kept.append(cells.rows(whole & (relative > NEGLIGIBLE)))
         if bool(whole.all()):
             break
-        cells = _halve(cells.rows(~whole), split[~whole])
-        log_flux, slopes = _look_up(table, axes, cells)
-    found = Cells(*(torch.cat(columns) for columns in zip(*kept, strict=True)))
+        boxes = _halve(boxes.rows(~whole), split[~whole])
+        log_flux, slopes = _look_up(table, axes, boxes)
+    found = Cells.joined(kept)
     found = found.rows(found.log_share - _largest([found], n)[found.cluster] > NEGLIGIBLE)
     return _ordered(found)
 
 
-def _coarse(table: TorchFluxTable, axes: Axes, n: int) -> tuple[Cells, Tensor, Slopes]:
+def _coarse(table: TorchFluxTable, axes: Axes, n: int) -> tuple[Boxes, Tensor, Slopes]:
     """The coarse cells of n clusters, and their fluxes."""
     device = table.log_flux.device
     counts = COARSE[len(axes.shapes)]
@@ -118,23 +150,21 @@ def _coarse(table: TorchFluxTable, axes: Axes, n: int) -> tuple[Cells, Tensor, S
     centred = points - 0.5
     along = torch.einsum("cpb,pd->dcb", flux, centred) / centred[:, 0].square().sum()
     bend = (flux - mean[:, None] - torch.einsum("dcb,pd->cpb", along, centred)).square().mean(1)
-    cells = Cells(
+    boxes = Boxes(
         torch.arange(n, device=device).repeat_interleave(len(low)),
         low.repeat(n, 1),
         steps.expand(len(low), -1).repeat(n, 1),
-        torch.empty(0, device=device),
     )
     slopes = Slopes(tuple(part.repeat(n, 1) for part in along), bend.repeat(n, 1))
-    return cells, mean.repeat(n, 1), slopes
+    return boxes, mean.repeat(n, 1), slopes
 
 
-def _weigh(
-    cells: Cells, log_flux: Tensor, slopes: Slopes, photometry: Photometry, limits: Range
-) -> tuple[Cells, Tensor]:
-    own = Range(*(edge[cells.cluster] for edge in limits))
-    fit = fit_mass(photometry.rows(cells.cluster), log_flux, own, slopes)
-    share = torch.logaddexp(fit.log_peak, fit.log_plateau) + cells.size.log().sum(1)
-    return cells._replace(log_share=share), fit.lengths
+def _weigh(boxes: Boxes, model: tuple[Tensor, Slopes], photometry: Photometry, limits: Range) -> Cells:
+    own = Range(*(edge[boxes.cluster] for edge in limits))
+    log_flux, slopes = model
+    fit = fit_mass(photometry.rows(boxes.cluster), log_flux, own, slopes)
+    share = torch.logaddexp(fit.log_peak, fit.log_plateau) + boxes.size.log().sum(1)
+    return Cells(boxes, fit, share)
 
 
 def _largest(parts: list[Cells], n: int) -> Tensor:
@@ -145,9 +175,9 @@ def _largest(parts: list[Cells], n: int) -> Tensor:
     return top
 
 
-def _halve(cells: Cells, split: Tensor) -> Cells:
+def _halve(boxes: Boxes, split: Tensor) -> Boxes:
     """Halve cells along the axes marked."""
-    cluster, low, size, _ = cells
+    cluster, low, size = boxes
     for axis in range(low.shape[1]):
         chosen = split[:, axis]
         size = size.clone()
@@ -156,18 +186,18 @@ def _halve(cells: Cells, split: Tensor) -> Cells:
         upper[:, axis] += size[chosen, axis]
         low, size = torch.cat([low, upper]), torch.cat([size, size[chosen]])
         cluster, split = torch.cat([cluster, cluster[chosen]]), torch.cat([split, split[chosen]])
-    return Cells(cluster, low, size, low.new_empty(0))
+    return Boxes(cluster, low, size)
 
 
-def _look_up(table: TorchFluxTable, axes: Axes, cells: Cells) -> tuple[Tensor, Slopes]:
+def _look_up(table: TorchFluxTable, axes: Axes, boxes: Boxes) -> tuple[Tensor, Slopes]:
     """Fluxes at the middle of each cell, and their slopes from face to face."""
-    middle = cells.low + cells.size / 2
+    middle = boxes.low + boxes.size / 2
     centre = table(axes.values(middle))
     along, bend = [], torch.zeros_like(centre)
     for axis in range(middle.shape[1]):
         below, above = middle.clone(), middle.clone()
-        below[:, axis] -= cells.size[:, axis] / 2
-        above[:, axis] += cells.size[:, axis] / 2
+        below[:, axis] -= boxes.size[:, axis] / 2
+        above[:, axis] += boxes.size[:, axis] / 2
         faces = [table(axes.values(side)) for side in (below, above)]
         along.append(faces[1] - faces[0])
         # A parabola's variance about its chord, of the departure at both ends.
@@ -177,9 +207,9 @@ def _look_up(table: TorchFluxTable, axes: Axes, cells: Cells) -> tuple[Tensor, S
 
 def _ordered(cells: Cells) -> Cells:
     """Cluster by cluster, each along a curve on which neighbours stay near (Morton's order)."""
-    n_axes = cells.low.shape[1]
+    n_axes = cells.boxes.low.shape[1]
     bits = 40 // n_axes
-    place = (cells.low + cells.size / 2).double().clamp(0, 1 - 1e-9)
+    place = (cells.boxes.low + cells.boxes.size / 2).double().clamp(0, 1 - 1e-9)
     whole = (place * 2**bits).long()
     code = cells.cluster << 42
     for bit, axis in product(range(bits), range(n_axes)):

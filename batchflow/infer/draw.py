@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -30,6 +30,9 @@ from batchflow.settings import Range
 Floats = NDArray[np.float64]
 ROWS_IN_CHUNK = 65_536
 """Draws worked on at once: the network's layers for them fit the cache hierarchy and any memory."""
+ROWS_TOGETHER = 16
+"""Clusters are filled up to a multiple of this: a matrix product of fewer rows sums in another order, and
+the last digits of a posterior would depend on the size of its part."""
 ROWS_A_DRAW = 64
 """Rows that each of them may occupy where nuisances are marginalised; chunks are smaller where it is more."""
 
@@ -86,8 +89,9 @@ class Rescue(NamedTuple):
     """Efficiency below which something is done."""
     max_draws: int = 4096
     """Draws that a rescued cluster's summary may be made from; as many as are kept are stored."""
-    grid: Literal["never", "fallback", "always"] = "fallback"
-    """Whether the exact grid is used: not at all, where draws do not suffice, for every cluster."""
+    grid: Literal["never", "fallback", "summary", "always"] = "fallback"
+    """Whether the exact grid is used: not at all, where draws do not suffice, for every cluster's mean,
+    deviation and quantiles besides, for every cluster in place of the network."""
 
 
 class Options(NamedTuple):
@@ -171,6 +175,12 @@ def draws_at_once(proposal: Proposal) -> int:
 
 def draw_flow(proposal: Proposal, clusters: Clusters, options: Options, turn: int = 0) -> Draws:
     """Draw usable clusters from the flow; each `turn` has random numbers of its own."""
+    n = len(clusters.keys)
+    full = np.minimum(np.arange(-(-n // ROWS_TOGETHER) * ROWS_TOGETHER), n - 1)
+    return _first(_draw_full(proposal, clusters.rows(full), options, turn), n)
+
+
+def _draw_full(proposal: Proposal, clusters: Clusters, options: Options, turn: int) -> Draws:
     network = proposal.network
     photometry, survey = photometry_of(network, clusters)
     stage = f"infer/{turn}" if turn else "infer"
@@ -178,6 +188,16 @@ def draw_flow(proposal: Proposal, clusters: Clusters, options: Options, turn: in
     base = points(keys, options.draws, len(proposal.parameters)).to(network.device)
     sample = network.sample(photometry.seen, survey, base)
     return weigh_sample(proposal, clusters, photometry, options, sample, turn)
+
+
+def _first(draws: Draws, n: int) -> Draws:
+    """The first n clusters."""
+    fields: dict[str, Any] = {
+        name: {key: column[:n] for key, column in value.items()} if isinstance(value, Mapping) else value[:n]
+        for name, value in draws._asdict().items()
+        if value is not None
+    }
+    return draws._replace(**fields)
 
 
 def photometry_of(network: Source, clusters: Clusters) -> tuple[Photometry, Tensor]:
@@ -225,12 +245,12 @@ def weigh_sample(
     shift = mass_shifts(clusters, options.draws, options.seed)
     values["log_mass"] = values["log_mass"] + torch.as_tensor(shift, dtype=theta.dtype, device=theta.device)
     if options.certify:
-        density = exact.log_likelihood + _log_prior(proposal, values)
+        density = exact.log_likelihood + log_prior_of(proposal, values)
         weighted = weigh(density, log_q)
     else:
         # The flow learned under the prior of every parameter but the mass, which it knows only relative
         # to the brightness, under a flat prior.
-        mass_prior = _log_prior(proposal, {"log_mass": values["log_mass"]})
+        mass_prior = log_prior_of(proposal, {"log_mass": values["log_mass"]})
         density = log_q + mass_prior
         weighted = uncertified(mass_prior)
     return Draws(
@@ -245,7 +265,7 @@ def weigh_sample(
     )
 
 
-def _log_prior(proposal: Proposal, values: dict[str, Tensor]) -> Tensor:
+def log_prior_of(proposal: Proposal, values: dict[str, Tensor]) -> Tensor:
     """Natural logarithm of the prior's density at each draw, (n_clusters, n_draws)."""
     mass, boxes = values["log_mass"], proposal.network.boxes
     shapes = proposal.prior.distributions()

@@ -13,14 +13,14 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from batchflow.infer.cells import COARSE, Axes, Cells, find_cells
+from batchflow.infer.cells import Axes, Cells, find_cells
 from batchflow.infer.likelihood import Photometry, TorchFluxTable
 from batchflow.infer.marginal import ExactModel
-from batchflow.infer.mass_fit import Range, draw_mass, fit_mass
+from batchflow.infer.mass_fit import MassFit, Range, draw_mass
+from batchflow.infer.nuisance import GRID_AXES
 from batchflow.prior_settings import PriorSettings
 
 MASS = "log_mass"
-ROWS_AT_ONCE = 65_536
 LN10 = math.log(10.0)
 
 
@@ -52,7 +52,7 @@ class ExactGrid(NamedTuple):
         """
         shapes = prior.distributions()
         axes = Axes({name: shapes[name] for name in parameters if name != MASS})
-        if len(model.nuisances) or len(axes.shapes) not in COARSE:
+        if len(model.nuisances) or len(axes.shapes) > GRID_AXES:
             return None
         return cls(model.tables[0], axes, tuple(parameters))
 
@@ -81,46 +81,39 @@ class ExactGrid(NamedTuple):
         """
         limits = Range(*(edge * LN10 for edge in log_mass))
         cells = find_cells(self.table, self.axes, photometry, limits)
-        unit, log_unit = _choose(cells, base[..., :-1])
-        values = self.axes.values(unit)
-        log_flux = self.table(values)
-        owner = torch.arange(len(base), device=unit.device).repeat_interleave(base.shape[1])
-        parts = [
-            self._masses(photometry.rows(own), flux, Range(*(edge[own] for edge in limits)), uniform)
-            for own, flux, uniform in zip(
-                owner.split(ROWS_AT_ONCE),
-                log_flux.split(ROWS_AT_ONCE),
-                base[..., -1].reshape(-1).split(ROWS_AT_ONCE),
-                strict=True,
-            )
-        ]
-        mass, log_mass_density = (torch.cat(column) for column in zip(*parts, strict=True))
+        cell, log_share = _choose(cells, base[..., 0])
+        place = base[..., 1:-1].reshape(len(cell), -1)
+        boxes = cells.boxes
+        size = boxes.size[cell]
+        values = self.axes.values(boxes.low[cell] + size * place)
+        fit = _within(cells.mass, cell, place)
+        own = Range(*(edge.repeat_interleave(base.shape[1]) for edge in limits))
+        mass, log_mass_density = draw_mass(fit, own, base[..., -1].reshape(-1))
         values[MASS] = mass / LN10
+        log_unit = log_share - size.log().sum(1)
         log_q = log_unit + self.axes.log_density(values) + log_mass_density + math.log(LN10)
         theta = torch.stack([values[name] for name in self.parameters], -1)
         return theta.reshape(*base.shape[:2], -1), log_q.reshape(base.shape[:2])
 
-    @staticmethod
-    def _masses(
-        photometry: Photometry, log_flux: Tensor, limits: Range, uniform: Tensor
-    ) -> tuple[Tensor, Tensor]:
-        return draw_mass(fit_mass(photometry, log_flux, limits), limits, uniform)
+
+def _within(fit: MassFit, cell: Tensor, place: Tensor) -> MassFit:
+    """The mass at a place within a cell: it follows the colours, to first order."""
+    found = fit.rows(cell)
+    return found._replace(centre=found.centre + (found.follow * (place - 0.5)).sum(1))
 
 
-def _choose(cells: Cells, base: Tensor) -> tuple[Tensor, Tensor]:
-    """Points of the unit cube drawn from cells, (n_clusters * n_draws, n_axes), and their log density."""
-    n = len(base)
+def _choose(cells: Cells, uniform: Tensor) -> tuple[Tensor, Tensor]:
+    """Cells drawn by their shares, and the log of the share of each, (n_clusters * n_draws,)."""
+    n = len(uniform)
     count = torch.bincount(cells.cluster, minlength=n)
     start = count.cumsum(0) - count
-    place = torch.arange(len(cells.cluster), device=base.device) - start[cells.cluster]
+    place = torch.arange(len(cells.cluster), device=uniform.device) - start[cells.cluster]
     # A row for each cluster, filled up: no cluster's sums depend on its neighbours'.
-    shares = base.new_full((n, int(count.max())), -torch.inf, dtype=torch.float64)
+    shares = uniform.new_full((n, int(count.max())), -torch.inf, dtype=torch.float64)
     shares[cells.cluster, place] = cells.log_share.double()
     log_share = shares.log_softmax(1)
     reached = log_share.exp().cumsum(1)
-    wanted = (base[..., 0].double() * reached[:, -1:]).contiguous()
+    wanted = (uniform.double() * reached[:, -1:]).contiguous()
     chosen = torch.searchsorted(reached, wanted, right=True).minimum(count[:, None] - 1)
     cell = (start[:, None] + chosen).reshape(-1)
-    size = cells.size[cell]
-    unit = cells.low[cell] + size * base[..., 1:].reshape(-1, size.shape[1])
-    return unit, log_share.gather(1, chosen).reshape(-1).to(base) - size.log().sum(1)
+    return cell, log_share.gather(1, chosen).reshape(-1).to(uniform)

@@ -16,6 +16,8 @@ from batchflow.infer.likelihood import Photometry, log_likelihood
 
 STEPS = 4
 """Of Newton's, from the least-squares mass."""
+STEPS_IN_CELL = 2
+"""The same where the likelihood is a cell's: draws are weighted afterwards."""
 FARTHEST_STEP = 1.0
 """Longest step [ln mass]: what has no peak shall not run away."""
 WIDEST = 1.0
@@ -49,6 +51,12 @@ class MassFit(NamedTuple):
     lengths: Tensor
     """Of the cell along each axis, in standard deviations, or what its change of likelihood makes of that;
     (n, n_axes), without axes at a point."""
+    follow: Tensor
+    """Change of the centre [ln Msun] from face to face of the cell along each axis; (n, n_axes)."""
+
+    def rows(self, index: Tensor) -> MassFit:
+        """Some of the models."""
+        return MassFit(*(column[index] for column in self))
 
 
 class Slopes(NamedTuple):
@@ -83,7 +91,7 @@ def fit_mass(
     """
     mass = _least_squares(photometry, log_flux)
     loose = _looseness(slopes, log_flux)
-    for _ in range(STEPS):
+    for _ in range(STEPS if slopes is None else STEPS_IN_CELL):
         found = _derivatives(photometry, log_flux + mass[:, None], loose)
         step = found.score.sum(-1) / torch.maximum(found.observed, found.expected)
         mass = mass + step.clamp(-FARTHEST_STEP, FARTHEST_STEP)
@@ -201,17 +209,18 @@ def _integrate(
     plateau = lowest + (mass - 2 * width - limits.low).clamp(min=1e-9).log()
     if slopes is None:
         height = log_likelihood(photometry, log_model[:, None])[:, 0]
-        return MassFit(mass, width, height + whole, plateau, width.new_zeros(len(width), 0))
-    height, lengths = _cell_average(photometry, log_model, slopes, found.pull)
+        none = width.new_zeros(len(width), 0)
+        return MassFit(mass, width, height + whole, plateau, none, none)
+    height, lengths, follow = _cell_average(photometry, log_model, slopes, found.pull)
     steps = torch.stack([(found.score * slope).sum(-1).abs() for slope in slopes.along], -1)
     lengths = torch.maximum(lengths, steps / STEEPEST)
-    return MassFit(mass, width, height + whole, plateau, lengths)
+    return MassFit(mass, width, height + whole, plateau, lengths, follow)
 
 
 def _cell_average(
     photometry: Photometry, log_model: Tensor, slopes: Slopes, pull: Tensor
-) -> tuple[Tensor, Tensor]:
-    """Log likelihood averaged over a cell, to first order, the mass following; and the cell's lengths."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Log likelihood averaged over a cell, to first order, the mass following; lengths; how it follows."""
     model, seen = log_model.exp(), photometry.detected
     variance = photometry.terms.variance(model) + slopes.bend * model * model
     sigma = variance.sqrt()
@@ -221,6 +230,7 @@ def _cell_average(
     columns = [slope * light for slope in slopes.along]
     lengths = _lengths(columns, light)
     norm = light.square().sum(-1).clamp(min=1e-20)
+    follow = torch.stack([-(column * light).sum(-1) / norm for column in columns], -1)
     # The mass follows within the cell; but at its best, variances that grow with it balance some pull.
     white = white - ((light * white).sum(-1) / norm)[:, None] * light
     columns = [column / math.sqrt(12) for column in columns]
@@ -237,7 +247,7 @@ def _cell_average(
     left = light.square().sum(-1).clamp(min=1e-20)
     square = white.square().sum(-1) - (light * white).sum(-1).square() / left + pull.square() / norm
     total = -0.5 * (volume + square + (left / norm).log())
-    return total + _below_limits(photometry, residual, sigma), lengths
+    return total + _below_limits(photometry, residual, sigma), lengths, follow
 
 
 def _lengths(columns: list[Tensor], light: Tensor) -> Tensor:

@@ -23,6 +23,8 @@ from batchflow.prior_settings import Distribution
 Floats = NDArray[np.float64]
 POINTS = {0: 1, 1: 16, 2: 32, 3: 64}
 """Points of the lattice, by number of continuous parameters."""
+GRID_AXES = 3
+"""Most parameters beside the mass that the exact grid can have; marginalised ones it can not."""
 MAX_EVALUATIONS = 256
 """Most points times combinations of listed values: likelihoods that one draw may cost."""
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
+from typing import Any
+
 from batchflow import stages
 from batchflow.catalogue.ingest import find_catalogue
 from batchflow.catalogue.partition import Part
 from batchflow.config import Job
+from batchflow.errors import UserError
 from batchflow.paths import RunFolder
-from batchflow.plan import Plan, Unit, make_plan
+from batchflow.plan import Plan, Unit, flatten, make_plan
 from batchflow.train.plan import read_description
 
 
@@ -31,14 +36,32 @@ def plan_infer(job: Job, run: RunFolder, parts: list[Part] | None = None) -> Pla
     Raises
     ------
     UserError
-        When posteriors are there that were made with other settings.
+        When posteriors are there that were made with other settings, or the model was trained for other
+        bands, another engine or another prior than the job's.
     """
     model = read_description(run.model)
     found = parts if parts is not None else find_catalogue(job, run) if job.catalogue else []
     if model is None or found is None:
         return None
+    _check_model(job, run, model)
     settings = stages.infer_settings(job, str(model.get("weights_sha256")))
     return make_plan("infer", settings, [_unit(part, run) for part in found])
+
+
+def _check_model(job: Job, run: RunFolder, model: Mapping[str, Any]) -> None:
+    """Refuse a model of another physics or prior: its posteriors would bear this job's name."""
+    mocks = stages.mocks_settings(job)
+    wanted = json.loads(json.dumps(flatten({name: mocks[name] for name in ("model", "prior")})))
+    trained = model.get("settings", {})
+    there = {key: value for key, value in trained.items() if key.startswith(("model.", "prior."))}
+    differing = sorted(key for key in {*wanted, *there} if there.get(key) != wanted.get(key))
+    if there and differing:
+        lines = [f"{key}: {there.get(key)!r} there, {wanted.get(key)!r} in the job" for key in differing[:8]]
+        raise UserError(
+            f"{run.model} was trained for another model or prior than the job's:\n  "
+            + "\n  ".join(lines)
+            + "\nrun `batchflow train --mode restart`, or give the job what the model was trained for"
+        )
 
 
 def _unit(part: Part, run: RunFolder) -> Unit:

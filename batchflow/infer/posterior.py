@@ -10,15 +10,16 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from batchflow import schema
 from batchflow.catalogue.files import checksum
 from batchflow.errors import UserError
 from batchflow.flow.checkpoint import PosteriorNetwork, load_model
-from batchflow.infer.clusters import Clusters, from_arrays
+from batchflow.infer.clusters import Clusters
 from batchflow.infer.disagreement import member_spread
 from batchflow.infer.draw import Draws, Options, Proposal, Rescue, draw_posteriors
+from batchflow.infer.given import Given, given_arrays, given_table, is_table
 from batchflow.infer.marginal import ExactModel
 from batchflow.infer.nuisance import Nuisances
 from batchflow.infer.ood import OOD_PVALUE, ood_pvalues
@@ -75,25 +76,26 @@ class Model:
 
     def posterior(  # noqa: PLR0913 - keywords that a caller at a prompt reads
         self,
-        fluxes: ArrayLike,
-        errors: ArrayLike,
+        fluxes: Any,
+        errors: Any = None,
         *,
-        distance_mpc: ArrayLike,
-        distance_error_mpc: ArrayLike | None = None,
+        distance_mpc: Any = None,
+        distance_error_mpc: Any = None,
         draws: int = 1000,
         certify: bool = True,
         seed: int = 0,
         rescue: Rescue | None = DEFAULT_RESCUE,
     ) -> Posterior:
-        """Posteriors of clusters given as arrays.
+        """Posteriors of clusters given as arrays or as a table.
 
         Parameters
         ----------
-        fluxes, errors : array_like, shape (n_clusters, n_bands) or (n_bands,)
-            Flux densities and 1-sigma errors [mJy]; NaN where not measured.
-        distance_mpc : array_like, shape () or (n_clusters,)
-            Distances [Mpc].
-        distance_error_mpc : array_like, shape () or (n_clusters,), optional
+        fluxes, errors : array_like or Quantity, shape (n_clusters, n_bands) or (n_bands,)
+            Flux densities and 1-sigma errors, [mJy] or in their own unit, AB magnitudes too; NaN or masked
+            where not measured. Or an astropy Table alone: see `infer.given.given_table` for its columns.
+        distance_mpc : array_like or Quantity, shape () or (n_clusters,)
+            Distances, [Mpc] or in their own unit; of a table, those of its column by default.
+        distance_error_mpc : array_like or Quantity, shape () or (n_clusters,), optional
             1-sigma errors of the distances [Mpc], NaN or 0 where none is known; they widen `log_mass`.
             Clusters of one distance and error are taken to be of one galaxy, equally far in each draw.
         draws : int
@@ -104,7 +106,7 @@ class Model:
             Of the random numbers; a cluster's draws depend on it and on the cluster's row.
         rescue : Rescue or None
             What is done where the efficiency is low; ``Rescue(grid="always")`` takes every posterior
-            from the exact grid, None leaves the flow's draws as they are.
+            from the exact grid, ``"summary"`` its quantiles, None leaves the flow's draws as they are.
 
         Returns
         -------
@@ -114,16 +116,29 @@ class Model:
         Raises
         ------
         UserError
-            When the shapes do not fit the model, or an error of a distance is negative.
+            When shapes, bands or units do not fit the model, there is no distance, or an error of a distance
+            is negative. A wrong number of one cluster is no error: that cluster is flagged.
         """
         if draws < 1:
             raise UserError(f"draws = {draws}; expected 1 or more")
-        clusters = from_arrays(fluxes, errors, distance_mpc, len(self.bands), distance_error_mpc)
+        given = self._given(fluxes, errors, distance_mpc, distance_error_mpc)
+        clusters = given.clusters
         if self.network.noise.explicit:
             clusters = replace(clusters, surveys=[DEFAULT_SURVEY] * len(clusters.keys))
         found = draw_posteriors(self.proposal, clusters, Options(draws, certify, seed, rescue))
-        table = self.summarise(_catalogue(clusters), clusters, found)
+        table = self.summarise(_catalogue(given), clusters, found)
         return Posterior(found.values, found.log_weights, table)
+
+    def _given(self, fluxes: Any, errors: Any, distance: Any, distance_error: Any) -> Given:
+        if is_table(fluxes):
+            if errors is not None:
+                raise UserError(
+                    "a table and errors beside it; expected a table alone, with its error columns"
+                )
+            return given_table(fluxes, self.bands, distance, distance_error)
+        if distance is None:
+            raise UserError("distance_mpc is missing; expected a distance in Mpc, or one a cluster")
+        return given_arrays(fluxes, errors, self.bands, distance, distance_error)
 
     def summarise(
         self, catalogue: pa.Table, clusters: Clusters, draws: Draws, least: float = 0.05
@@ -148,9 +163,8 @@ class Model:
         """
         columns = summary_columns(draws, self.network.boxes, self.table)
         # Null, not NaN, where there is no ensemble: tables of equal runs then compare as equal.
-        columns["member_spread"] = pa.array(
-            member_spread(draws, len(self.network.members)), pa.float32(), from_pandas=True
-        )
+        spread = member_spread(draws, len(self.network.members))
+        columns["member_spread"] = pa.array(spread, pa.float32(), from_pandas=True)
         columns["n_bands"] = clusters.measured.sum(axis=1)
         strange = Flag.OUTSIDE_TRAINING * outside_training(clusters, self.network.noise)
         bits = clusters.flags | posterior_flags(draws, self.network.boxes, least) | strange.astype(np.int32)
@@ -211,17 +225,17 @@ def cached_model(folder: str, weights: str) -> tuple[Model, Proposal]:
     return model, model.proposal
 
 
-def _catalogue(clusters: Clusters) -> pa.Table:
+def _catalogue(given: Given) -> pa.Table:
     """The rows of a catalogue that has nothing but photometry."""
-    n = len(clusters.keys)
+    clusters, n = given.clusters, len(given.ids)
     columns: dict[str, Any] = {
-        "galaxy": pa.array([""] * n).dictionary_encode(),
+        "galaxy": pa.array(list(given.galaxies), pa.string()).dictionary_encode(),
         "survey": list(clusters.surveys),
-        "object_id": list(clusters.keys),
+        "object_id": list(given.ids),
         "distance_mpc": clusters.distance_mpc,
         "distance_error_mpc": clusters.distance_error_mpc,
         "class_": np.zeros(n, np.int16),
-        "flags": np.zeros(n, np.int32),
+        "flags": given.flags,
     }
     nan = np.full(n, np.nan)
     wanted = schema.catalogue_schema((), schema.PUBLISHED)

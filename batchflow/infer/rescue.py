@@ -7,14 +7,13 @@ much, so a hopeless cluster goes to the grid at once. Each cluster's fate depend
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
 from batchflow.infer.clusters import Clusters
-from batchflow.infer.distance import mass_shifts
 from batchflow.infer.draw import (
     Draws,
     Options,
@@ -22,18 +21,16 @@ from batchflow.infer.draw import (
     Rescue,
     draw_flow,
     draws_at_once,
-    photometry_of,
     weigh_sample,
 )
-from batchflow.infer.mass_fit import Range
-from batchflow.infer.points import points
+from batchflow.infer.exact_summary import ExactSummary, exact_summaries, sample_grid
 from batchflow.infer.summary import summarise
 from batchflow.keys import generator
 from batchflow.schema import Flag
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
-CLUSTERS_AT_ONCE = {"cpu": 64, "cuda": 1024}
+CLUSTERS_AT_ONCE = {"cpu": 32, "cuda": 1024}
 """Clusters whose cells are found together: on a processor, their arrays stay in the cache."""
 
 
@@ -75,22 +72,27 @@ def rescue(proposal: Proposal, clusters: Clusters, draws: Draws, options: Option
         _put(draws, more, Flag.MORE_DRAWS)
     if way.grid != "never" and proposal.grid is not None:
         low = clusters.usable if alone else _low(clusters, draws, way)
-        size = CLUSTERS_AT_ONCE.get(proposal.network.device.type, 64)
+        size = CLUSTERS_AT_ONCE.get(proposal.network.device.type, 32)
         found = _each(clusters, np.flatnonzero(low), size, _grid_draws(proposal, options, turns))
         _put(draws, found, Flag.GRID_POSTERIOR)
+        if way.grid == "summary":
+            others = np.flatnonzero(clusters.usable & (_methods(draws) & Flag.GRID_POSTERIOR == 0))
+            work = partial(_grid_summaries, proposal, options, turns)
+            for rows in _chunks(others, size):
+                _put_summaries(draws, rows, work(clusters.rows(rows)))
     return draws
 
 
-def merge(rounds: list[Draws], chance: Floats | None) -> Draws:
+def merge(rounds: list[Draws], chance: Floats) -> Draws:
     """One set of draws of several, all of the same clusters.
 
     Parameters
     ----------
     rounds : list of Draws
         Each (n_clusters, n_draws), certified.
-    chance : ndarray, shape (n_clusters, n_draws), or None
+    chance : ndarray, shape (n_clusters, n_draws)
         Uniform random numbers: draw k is chosen among the k-th draws of all rounds by their weights, and
-        its weight is their mean. None keeps the first round's draws.
+        its weight is their mean.
 
     Returns
     -------
@@ -98,9 +100,9 @@ def merge(rounds: list[Draws], chance: Floats | None) -> Draws:
         As many as in one round; summaries, evidence and p-value are those of all.
     """
     ratio = np.stack([_log_ratio(each) for each in rounds])
-    own, place = (ratio[0], np.zeros(ratio.shape[1:], int)) if chance is None else _choose(ratio, chance)
+    own, place = _choose(ratio, chance)
     weights, efficiency, _ = _normalise(own)
-    pooled, spread, evidence = _normalise(np.concatenate(list(ratio), axis=1))
+    pooled, _, evidence = _normalise(np.concatenate(list(ratio), axis=1))
 
     def chosen(columns: list[Floats]) -> Floats:
         return np.asarray(np.take_along_axis(np.stack(columns), place[None], axis=0)[0])
@@ -109,7 +111,7 @@ def merge(rounds: list[Draws], chance: Floats | None) -> Draws:
         values={name: chosen([each.values[name] for each in rounds]) for name in rounds[0].values},
         log_weights=weights,
         log_density=chosen([each.log_density for each in rounds]),
-        efficiency=spread if chance is None else efficiency,
+        efficiency=efficiency,
         log_evidence=evidence,
         chi2=chosen([each.chi2 for each in rounds]),
         pvalue=(_shares(ratio) * [each.pvalue for each in rounds]).sum(0),
@@ -139,11 +141,18 @@ def _low(clusters: Clusters, draws: Draws, way: Rescue) -> NDArray[np.bool_]:
     return np.asarray(clusters.usable & ~(draws.efficiency >= way.min_efficiency))
 
 
+def _methods(draws: Draws) -> NDArray[np.int32]:
+    return np.zeros(len(draws.efficiency), np.int32) if draws.method is None else draws.method
+
+
 def _each(
     clusters: Clusters, index: Rows, size: int, work: Callable[[Clusters], Draws]
 ) -> list[tuple[Rows, Draws]]:
-    chunks = [index[start : start + size] for start in range(0, len(index), size)]
-    return [(chunk, work(clusters.rows(chunk))) for chunk in chunks]
+    return [(rows, work(clusters.rows(rows))) for rows in _chunks(index, size)]
+
+
+def _chunks(index: Rows, size: int) -> list[Rows]:
+    return [index[start : start + size] for start in range(0, len(index), size)]
 
 
 def _more_draws(proposal: Proposal, options: Options, turns: int) -> Callable[[Clusters], Draws]:
@@ -155,30 +164,27 @@ def _more_draws(proposal: Proposal, options: Options, turns: int) -> Callable[[C
     return work
 
 
-def _grid_draws(proposal: Proposal, options: Options, turns: int) -> Callable[[Clusters], Draws]:
-    grid, n = proposal.grid, options.draws
-    if grid is None:
-        raise ValueError("this model has no grid")
+def _grid_summaries(proposal: Proposal, options: Options, turns: int, clusters: Clusters) -> ExactSummary:
+    sample = sample_grid(proposal, clusters, options.seed, options.draws * turns)
+    return exact_summaries(proposal, clusters, options.seed, sample)
 
+
+def _grid_draws(proposal: Proposal, options: Options, turns: int) -> Callable[[Clusters], Draws]:
     def work(clusters: Clusters) -> Draws:
-        keys = [(options.seed, "grid", key) for key in clusters.keys]
-        device = proposal.network.device
-        base = points(keys, n * turns, grid.dimensions).to(device)
-        masses = _mass_range(proposal, clusters, options, device)
-        photometry, _ = photometry_of(proposal.network, clusters)
-        theta, log_q = grid.sample(photometry, masses, base)
-        samples = zip(theta.split(n, dim=1), log_q.split(n, dim=1), strict=True)
-        return merge([weigh_sample(proposal, clusters, photometry, options, each) for each in samples], None)
+        sample = sample_grid(proposal, clusters, options.seed, options.draws * turns)
+        kept = (sample.theta[:, : options.draws], sample.log_q[:, : options.draws])
+        found = weigh_sample(proposal, clusters, sample.photometry, options, kept)
+        return found._replace(refined=exact_summaries(proposal, clusters, options.seed, sample)[0])
 
     return work
 
 
-def _mass_range(proposal: Proposal, clusters: Clusters, options: Options, device: torch.device) -> Range:
-    """Allowed log10 masses as seen at 10 pc, at any of the distances drawn."""
-    low, high = proposal.network.boxes["log_mass"]
-    shift = mass_shifts(clusters, options.draws, options.seed)
-    edges = (low - shift.max(1), high - shift.min(1))
-    return Range(*(torch.as_tensor(edge, dtype=torch.float32, device=device) for edge in edges))
+def _put_summaries(draws: Draws, rows: Rows, found: ExactSummary) -> None:
+    """Put summaries in their place where more effective draws are behind them than behind the draws."""
+    columns, effective = found
+    better = effective > np.nan_to_num(draws.efficiency[rows]) * draws.log_weights.shape[1]
+    for name, column in columns.items():
+        draws.refined[name][rows[better]] = column[better]
 
 
 def _log_ratio(draws: Draws) -> Floats:

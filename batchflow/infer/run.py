@@ -46,7 +46,8 @@ def infer_stage(session: Session) -> StageReport:
     if plan.complete:
         return report
     start = time.perf_counter()
-    units = [_with_arguments(unit, plan, session) for unit in plan.left]
+    settings = _settings(plan, session)
+    units = [_with_arguments(unit, plan, settings) for unit in plan.left]
     with count_units("infer", plan) as on_done:
         report.failures = run_units(session.client, infer_part, units, fastest_pool(session), on_done)
     report.made = len(plan.left) - len(report.failures)
@@ -64,9 +65,10 @@ def fastest_pool(session: Session) -> Pool:
     return Pool(CPU, cluster.in_flight)
 
 
-def _with_arguments(unit: Unit, plan: Plan, session: Session) -> Unit:
+def _settings(plan: Plan, session: Session) -> dict[str, Any]:
+    """What every unit is told; one object for all of them."""
     infer = session.job.infer
-    settings: dict[str, Any] = {
+    return {
         "model": str(session.run.model),
         "weights": plan.settings["weights"],
         "draws": infer.draws,
@@ -76,6 +78,9 @@ def _with_arguments(unit: Unit, plan: Plan, session: Session) -> Unit:
         "max_draws": infer.max_draws,
         "grid": infer.grid,
     }
+
+
+def _with_arguments(unit: Unit, plan: Plan, settings: dict[str, Any]) -> Unit:
     outputs = tuple(map(str, unit.paths))
     arguments = {**unit.arguments, "outputs": outputs, "settings": settings, "footer": plan.footer(unit)}
     return replace(unit, arguments=arguments)

@@ -1,10 +1,9 @@
 """Draws a second raw, certified and rescued, and how far credible intervals are from the exact ones.
 
-    python tests/benchmarks/bench_certify.py FOLDER [OBJECTS] [MINUTES]
+    python tests/benchmarks/bench_certify.py RUN [OBJECTS]
 
-The reference problem of bench_flow.py; FOLDER keeps the network trained for MINUTES (default 2), and is used
-again when it holds one. Times are of the processor, on as many threads as torch has. An interval's error is
-that of each end of the central 68 %, over its width, against 65,536 draws of the exact grid.
+RUN is a finished run of bench_reference.py. Times are of the processor, on as many threads as torch has. An
+interval's error is that of each end of the central 68 %, over its width, against 65,536 draws of the grid.
 """
 
 from __future__ import annotations
@@ -12,23 +11,20 @@ from __future__ import annotations
 import json
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench_flow import BANDS, PRIOR, make_shards, observe, reference_noise
+from bench_reference import DISTANCE, observe
 
-from batchflow.config import FlowSettings, ModelSettings, TrainSettings
-from batchflow.flow.checkpoint import load_model
-from batchflow.flow.network import Specification
-from batchflow.infer.clusters import Clusters
+import batchflow
+from batchflow.config import load_job
+from batchflow.infer.clusters import Clusters, from_arrays
 from batchflow.infer.draw import Draws, Options, Proposal, Rescue, draw_posteriors
-from batchflow.infer.posterior import Model
 from batchflow.infer.summary import summarise
-from batchflow.physics.engine import Engine, open_engine
+from batchflow.mocks.noise import DEFAULT_SURVEY
 from batchflow.schema import Flag
-from batchflow.train.data import open_shards
-from batchflow.train.fit import Training, train
 
 DRAWS = 512
 EXACT = Rescue(0.0, 65_536, "always")
@@ -39,6 +35,7 @@ WAYS: dict[str, Way] = {
     "rescued below 0.05": (DRAWS, True, Rescue()),
     "rescued below 0.3": (DRAWS, True, Rescue(0.3)),
     "more draws below 0.3": (DRAWS, True, Rescue(0.3, 4096, "never")),
+    "grid for summaries": (DRAWS, True, Rescue(grid="summary")),
     "certified, 4096 draws": (4096, True, None),
     "grid, 512 draws": (DRAWS, True, Rescue(0.0, DRAWS, "always")),
     "grid, 4096 draws": (DRAWS, True, Rescue(0.0, 4096, "always")),
@@ -46,24 +43,11 @@ WAYS: dict[str, Way] = {
 """Draws kept, whether certified, rescue."""
 
 
-def network_in(folder: Path, engine: Engine, minutes: float) -> Model:
-    """The network of the folder, trained where there is none."""
-    if not (folder / "model" / "model.json").is_file():
-        shards = open_shards(make_shards(engine, folder / "shards", 1_000_000), BANDS, 0.02)
-        settings = TrainSettings(epochs=1000, batch=1024, learning_rate=6e-3, max_minutes=minutes)
-        specification = Specification(BANDS, PRIOR.boxes(), FlowSettings(), reference_noise())
-        train(Training(specification, shards, settings, 0, "bench"), folder / "model")
-    network = load_model(folder / "model")
-    network.description["prior_settings"] = PRIOR.model_dump(mode="json")
-    return Model(network, engine.table())
-
-
-def reference_clusters(engine: Engine, n: int) -> Clusters:
-    """Clusters with S/N > 3 in F555W at 15 Mpc."""
-    _, seen = observe(engine)
-    flux, error = (column[:n].double().numpy() for column in seen[:2])
-    names = [f"cluster {i}" for i in range(n)]
-    return Clusters(flux, error, np.zeros(flux.shape, bool), np.full(n, 15.0), names, ["reference"] * n)
+def reference_clusters(run: Path, n: int) -> Clusters:
+    """Clusters of the reference problem."""
+    _, flux, error, _ = observe(load_job(run / "job.toml", []), n)
+    clusters = from_arrays(flux, error, DISTANCE, flux.shape[1])
+    return replace(clusters, surveys=[DEFAULT_SURVEY] * n)
 
 
 def quantiles(draws: Draws) -> np.ndarray:
@@ -107,11 +91,9 @@ def figures(draws: Draws, cost: float, made: int, exact: np.ndarray) -> dict[str
 
 def main() -> None:
     """Print the figures as JSON."""
-    folder = Path(sys.argv[1])
+    run = Path(sys.argv[1])
     n = int(sys.argv[2]) if len(sys.argv) > 2 else 200
-    engine = open_engine(ModelSettings(bands=BANDS))
-    model = network_in(folder, engine, float(sys.argv[3]) if len(sys.argv) > 3 else 2.0)
-    clusters = reference_clusters(engine, n)
+    model, clusters = batchflow.open_model(run), reference_clusters(run, n)
     parts = [clusters.rows(np.arange(i, min(i + 8, n))) for i in range(0, n, 8)]
     known = [measure(model.proposal, part, (DRAWS, True, EXACT))[0] for part in parts]
     exact = np.concatenate([quantiles(each) for each in known])

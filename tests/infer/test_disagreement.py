@@ -7,6 +7,7 @@ import pytest
 
 from batchflow.infer.disagreement import member_spread
 from batchflow.infer.draw import Draws
+from batchflow.schema import Flag
 
 MEMBERS, N = 4, 4000
 
@@ -46,3 +47,10 @@ def test_draws_outside_the_prior_do_not_count_and_too_few_are_nan():
 
 def test_one_member_has_nobody_to_disagree_with():
     assert np.isnan(member_spread(made(0.0), 1)).all()
+
+
+def test_networks_have_no_part_in_the_grids_draws():
+    method = np.array([0, Flag.GRID_POSTERIOR], np.int32)
+    spread = member_spread(made(0.3)._replace(method=method), MEMBERS)
+    assert np.isfinite(spread[0])
+    assert np.isnan(spread[1])

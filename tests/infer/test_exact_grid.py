@@ -11,12 +11,13 @@ from scipy.special import logsumexp
 
 from batchflow.config import ModelSettings, PriorSettings
 from batchflow.flow.features import Observations
+from batchflow.infer.cells import COARSE
 from batchflow.infer.exact_grid import ExactGrid
 from batchflow.infer.importance import weigh
 from batchflow.infer.likelihood import Photometry
 from batchflow.infer.marginal import ExactModel, compare
 from batchflow.infer.mass_fit import Range
-from batchflow.infer.nuisance import Nuisances
+from batchflow.infer.nuisance import GRID_AXES, Nuisances
 from batchflow.infer.points import points
 from batchflow.infer.summary import weighted_quantiles
 from batchflow.mocks.noise import plain_terms
@@ -257,3 +258,7 @@ def test_where_there_is_no_grid(table):
     varied = open_engine(ModelSettings(bands=tuple(BANDS), vary={"rv": (2.5, 4.0)})).table()
     model = ExactModel.of(varied, Nuisances(settings.marginalised()), torch.device("cpu"))
     assert ExactGrid.of(model, settings, tuple(settings.boxes())) is None
+
+
+def test_the_coarse_cells_are_those_of_every_number_of_axes():
+    assert sorted(COARSE) == list(range(1, GRID_AXES + 1))

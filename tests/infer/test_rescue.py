@@ -1,5 +1,7 @@
 """Clusters that the network does not know are rescued, by whichever way, and say so."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,8 @@ from exact_models import photometry, train_model
 
 from batchflow.infer.clusters import Clusters, from_arrays
 from batchflow.infer.draw import Draws, Options, Rescue, draw_posteriors
+from batchflow.infer.exact_summary import quantiles_of
+from batchflow.infer.given import given_arrays
 from batchflow.infer.rescue import merge
 from batchflow.infer.summary import weighted_quantiles
 from batchflow.schema import Flag
@@ -122,7 +126,7 @@ def _catalogue(n):
     from batchflow.infer.posterior import _catalogue as catalogue
 
     one = np.ones((n, 4))
-    return catalogue(from_arrays(one, one, 10.0, 4))
+    return catalogue(given_arrays(one, one, "abcd", 10.0))
 
 
 WAYS = {
@@ -145,6 +149,44 @@ def test_order_and_company_change_nothing(model, way):
     alone = draws_of(model, way, seen.rows(np.array([2])))
     np.testing.assert_allclose(alone.values["log_age"], whole.values["log_age"][[2]], rtol=1e-5)
     np.testing.assert_array_equal(alone.method, whole.method[[2]])
+
+
+def test_parts_of_any_size_are_equal_value_for_value(model):
+    """The flow's draws, without a tolerance."""
+    seen = clusters(model).rows(np.arange(20) % 5)
+    seen = replace(seen, keys=[str(i) for i in range(20)])
+    whole = draws_of(model, None, seen)
+    for size in (1, 7):
+        parts = [draws_of(model, None, seen.rows(np.arange(20)[i : i + size])) for i in range(0, 20, size)]
+        for name in ("log_weights", "efficiency", "log_evidence", "chi2", "pvalue"):
+            joined = np.concatenate([getattr(part, name) for part in parts])
+            np.testing.assert_array_equal(joined, getattr(whole, name), err_msg=name)
+        for name in PRIOR:
+            joined = np.concatenate([part.values[name] for part in parts])
+            np.testing.assert_array_equal(joined, whole.values[name], err_msg=name)
+
+
+def test_summaries_alone_come_from_the_grid(model):
+    """Grid = "summary": the flow's draws as they were, the quantiles of the grid."""
+    plain, exact = draws_of(model, None), draws_of(model, Rescue(0.0, 8192, "always"))
+    both = draws_of(model, Rescue(0.0, 8192, "summary"))
+    np.testing.assert_array_equal(both.log_weights, plain.log_weights)
+    assert (both.method == 0).all()
+    for name in PRIOR:
+        column = f"{name}_q84"
+        known = np.isfinite(exact.refined[column])
+        np.testing.assert_array_equal(both.refined[column][known], exact.refined[column][known])
+
+
+def test_quantiles_of_a_fine_histogram_are_those_of_sorted_draws():
+    rng = np.random.default_rng(2)
+    values, weights = np.concatenate([rng.normal(8, 0.02, 3000), rng.normal(9, 0.3, 1000)]), rng.random(4000)
+    weights /= weights.sum()
+    found = quantiles_of(
+        torch.as_tensor(values)[None], torch.as_tensor(weights)[None], [0.025, 0.16, 0.5, 0.84]
+    )
+    wanted = weighted_quantiles(values[None], weights[None], [0.025, 0.16, 0.5, 0.84])
+    np.testing.assert_allclose(found.numpy(), wanted, atol=0.01 * values.std())
 
 
 def test_a_distance_error_reaches_the_grids_masses(model):
