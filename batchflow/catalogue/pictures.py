@@ -39,7 +39,7 @@ ARROW = 0.3
 """E(B-V) [mag] of the arrow."""
 MARKED_AGES = (6, 7, 8, 9, 10)
 MOST_SURVEYS = 6
-"""Surveys whose noise is drawn; those with most clusters."""
+"""Surveys whose noise is drawn in a band; those with most of its measurements."""
 ROLES = {"NUV": (2000, 3000), "U": (3000, 3900), "B": (3900, 5000), "V": (5000, 6500), "I": (7400, 9500)}
 """Pivot wavelengths [AA] of the bands that colours are made of."""
 WANTED = (
@@ -101,7 +101,8 @@ def catalogue_figure(found: Description, model: ModelSettings) -> Figure:
     engine = _embedded(model, found.noise.bands)
     pivots = dict(zip(engine.bands, engine.describe()["pivots_AA"], strict=True))
     bands = sorted(found.noise.bands, key=lambda band: pivots[band])
-    columns, rows = min(len(bands), PANELS), -(-len(bands) // PANELS)
+    rows = -(-len(bands) // PANELS)
+    columns = -(-len(bands) // rows)
     # A Figure of its own, without pyplot: no display, no global state.
     figure = Figure(figsize=(max(3.1 * columns, 11), 3.1 * rows + 5.6), layout="constrained")
     areas: Any = figure.subfigures(2, 1, height_ratios=(3.1 * rows, 5.6))
@@ -163,12 +164,15 @@ class _Shown(NamedTuple):
 
 def _error_panels(area: Any, found: Description, bands: Sequence[str], columns: int) -> None:
     """A panel a band, with one scale of errors for all."""
-    area.suptitle(f"{found.summary.survey}: reported errors and the noise model fitted to them", fontsize=11)
+    n_surveys = len(found.samples)
+    name = found.summary.survey if n_surveys == 1 else f"{n_surveys} surveys, in each band the largest"
+    area.suptitle(f"{name}: reported errors and the noise model fitted to them", fontsize=11)
     panels = area.subplots(-(-len(bands) // columns), columns, squeeze=False, sharey=True)
     shown = [_errors(panel, found, band) for panel, band in zip(panels.ravel(), bands, strict=False)]
     low, high = np.quantile(np.concatenate(shown), (0.001, 0.995))
     panels[0, 0].set(yscale="log", ylim=(low / 1.5, min(1.5 * high, LARGEST_ERROR)))
-    panels[0, 0].legend(fontsize=7, loc="upper left")
+    for panel in panels.ravel()[: len(bands) if n_surveys > 1 else 1]:
+        panel.legend(fontsize=7, loc="upper left", framealpha=0.6)
     for panel in panels[:, 0]:
         panel.set_ylabel("error [mag]")
     for panel in panels.ravel()[len(bands) :]:
@@ -179,11 +183,12 @@ def _errors(axes: Axes, found: Description, band: str) -> Floats:
     """Magnitude error against magnitude, the model's median and its scatter; the errors themselves."""
     place, zero = found.noise.bands.index(band), AB_MINUS_VEGA.get(band, 0.0)
     shown = _shown(found, place, zero)
-    for i, survey in enumerate(shown):
-        points, line = (f"C{i}", f"C{i}") if len(shown) > 1 else ("0.55", "C3")
+    for survey in shown:
+        line = _colour(survey.row) if len(found.samples) > 1 else "C3"
+        points = line if len(shown) > 1 else "0.55"
         size = _dot(survey.error)
         axes.plot(survey.magnitude, survey.error, ".", ms=size, color=points, alpha=0.5, zorder=1)
-        _course(axes, found.noise, survey, (place, zero, line))
+        _course(axes, found.noise, survey, (place, zero, line), len(found.samples) > 1)
     magnitudes = np.concatenate([survey.magnitude for survey in shown] or [np.array([20.0, 25.0])])
     low, high = np.quantile(magnitudes, (0.002, 0.998))
     axes.set(xlim=(low - 0.3, high + 0.3), xlabel=f"{band} [mag, {'Vega' if zero else 'AB'}]")
@@ -192,26 +197,36 @@ def _errors(axes: Axes, found: Description, band: str) -> Floats:
     return np.concatenate([survey.error for survey in shown] or [np.array([0.1])])
 
 
+def _colour(row: int) -> tuple[float, ...]:
+    """Colour of a survey, the same in each panel."""
+    from matplotlib import colormaps
+
+    return tuple(colormaps["tab20"]((2 * row + row // 10) % 20))
+
+
 def _dot(points: Floats) -> float:
     """Size of a point: the more there are, the smaller."""
     return float(np.clip(80 / np.sqrt(max(len(points), 1)), 1, 5))
 
 
 def _shown(found: Description, place: int, zero: float) -> list[_Shown]:
-    """Surveys with the band, those with most clusters first."""
+    """Surveys with the band, those with most of its measurements first."""
     shown = []
-    largest = sorted(found.samples.items(), key=lambda item: -item[1].n_rows)[:MOST_SURVEYS]
-    for name, sample in largest:
+    for name, sample in found.samples.items():
         flux, error = sample.kept.band(place)
         flux, error = flux[flux > 0], error[flux > 0]
         if len(flux):
             magnitude = -2.5 * np.log10(flux / AB_ZERO) - zero
             shown.append(_Shown(name, found.noise.surveys.index(name), magnitude, 1.0857 * error / flux))
-    return shown
+    return sorted(shown, key=lambda survey: -len(survey.error))[:MOST_SURVEYS]
 
 
-def _course(axes: Axes, noise: NoiseModel, survey: _Shown, drawn: tuple[int, float, str]) -> None:
+def _course(
+    axes: Axes, noise: NoiseModel, survey: _Shown, drawn: tuple[int, float, Any], is_one_of_many: bool
+) -> None:
     """Median and scatter of the errors that the model expects; `drawn`: band, AB - Vega [mag], colour."""
+    from matplotlib.patheffects import withStroke
+
     place, zero, colour = drawn
     magnitude = np.linspace(survey.magnitude.min(), survey.magnitude.max(), 200)
     flux = AB_ZERO * 10 ** (-0.4 * (magnitude + zero))
@@ -222,6 +237,11 @@ def _course(axes: Axes, noise: NoiseModel, survey: _Shown, drawn: tuple[int, flo
         whole = own.reported_error(np.repeat(flux[:, None], len(noise.bands), 1), 10.0 ** (deviates * spread))
         return np.asarray(1.0857 * whole[:, place] / flux)
 
+    if is_one_of_many:
+        outline = [withStroke(linewidth=2.5, foreground="w")]
+        axes.fill_between(magnitude, error(-1), error(1), color=colour, alpha=0.15, lw=0)
+        axes.plot(magnitude, error(0), color=colour, lw=1.3, path_effects=outline, label=survey.name[:24])
+        return
     axes.fill_between(magnitude, error(-2), error(2), color=colour, alpha=0.15, lw=0, label="95 %")
     axes.fill_between(magnitude, error(-1), error(1), color=colour, alpha=0.25, lw=0, label="68 %")
     axes.plot(magnitude, error(0), color=colour, lw=1.3, label=f"median, {survey.name}"[:40])

@@ -7,8 +7,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -23,21 +21,25 @@ from batchflow.shards import read_footer, write_table
 
 MEMORY = "300MB"
 """What DuckDB may take before it goes to disk."""
+ROWS_AT_ONCE = 5_000_000
+"""Rows among which repeated ids are sought: 10^8 at once took more than `MEMORY`, with the disk's help."""
 MOST_THREADS = 4
 """Each needs some of that memory."""
 FETCHED = 10_000
 """Rows that DuckDB hands over at a time."""
+_COUNT = "SELECT count(*) FROM read_parquet($files, hive_partitioning = false)"
 _REPEATED = """
-    CREATE TEMP TABLE repeated AS
+    CREATE OR REPLACE TEMP TABLE repeated AS
     SELECT galaxy::VARCHAR AS galaxy, object_id
     FROM read_parquet($files, hive_partitioning = false)
+    WHERE hash(object_id) % $shares = $share
     GROUP BY ALL HAVING count(*) > 1
 """
 _THEIR_ROWS = """
     SELECT filename, file_row_number
     FROM read_parquet($files, hive_partitioning = false, filename = true, file_row_number = true) AS part
     SEMI JOIN repeated ON part.galaxy::VARCHAR = repeated.galaxy AND part.object_id = repeated.object_id
-    ORDER BY ALL
+    WHERE hash(part.object_id) % $shares = $share
 """
 
 
@@ -61,23 +63,29 @@ def flag_repeated(parts: Sequence[_Part], folder: Path) -> Counter[str]:
     Returns
     -------
     Counter of str
-        Flagged rows by survey. Memory is that of a part and of DuckDB, which goes to disk beyond `MEMORY`.
+        Flagged rows by survey. Memory is that of a part, of DuckDB, and a bit for each row of a part that has
+        any.
 
     Raises
     ------
     UserError
         When the disk is full.
     """
-    found: Counter[str] = Counter()
+    marks: dict[str, NDArray[np.uint8]] = {}
     with _repeated(parts, folder) as rows:
-        for path, of_path in groupby(rows, key=itemgetter(0)):
-            found.update(_flag_part(Path(path), np.fromiter((row for _, row in of_path), np.int64)))
+        for path, row in rows:
+            if path not in marks:
+                marks[path] = np.zeros(-(-pq.read_metadata(path).num_rows // 8), np.uint8)
+            marks[path][row >> 3] |= 1 << (row & 7)
+    found: Counter[str] = Counter()
+    for path, bits in marks.items():
+        found.update(_flag_part(Path(path), np.flatnonzero(np.unpackbits(bits, bitorder="little"))))
     return found
 
 
 @contextmanager
 def _repeated(parts: Sequence[_Part], folder: Path) -> Iterator[Iterator[tuple[str, int]]]:
-    """Yield path and number of each row whose id another row of its galaxy has, in their order."""
+    """Yield path and number of each row whose id another row of its galaxy has, in no order."""
     import duckdb
 
     if not parts:
@@ -102,12 +110,17 @@ def _repeated(parts: Sequence[_Part], folder: Path) -> Iterator[Iterator[tuple[s
 
 
 def _rows(database: Any, files: dict[str, Any]) -> Iterator[tuple[str, int]]:
-    database.execute(_REPEATED, files)
-    if database.execute("SELECT count(*) FROM repeated").fetchone() == (0,):
-        return
-    found = database.execute(_THEIR_ROWS, files)
-    while rows := found.fetchmany(FETCHED):
-        yield from rows
+    """Look for them among a share of the ids at a time: DuckDB cannot group any number of them."""
+    (n_rows,) = database.execute(_COUNT, files).fetchone()
+    shares = -(-n_rows // ROWS_AT_ONCE)
+    for share in range(shares):
+        values = files | {"shares": shares, "share": share}
+        database.execute(_REPEATED, values)
+        if database.execute("SELECT count(*) FROM repeated").fetchone() == (0,):
+            continue
+        found = database.execute(_THEIR_ROWS, values)
+        while rows := found.fetchmany(FETCHED):
+            yield from rows
 
 
 def _flag_part(path: Path, rows: NDArray[np.int64]) -> Counter[str]:
