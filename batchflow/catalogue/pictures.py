@@ -240,7 +240,7 @@ def _course(
     if is_one_of_many:
         outline = [withStroke(linewidth=2.5, foreground="w")]
         axes.fill_between(magnitude, error(-1), error(1), color=colour, alpha=0.15, lw=0)
-        axes.plot(magnitude, error(0), color=colour, lw=1.3, path_effects=outline, label=survey.name[:24])
+        axes.plot(magnitude, error(0), color=colour, lw=1.3, path_effects=outline, label=survey.name[-24:])
         return
     axes.fill_between(magnitude, error(-2), error(2), color=colour, alpha=0.15, lw=0, label="95 %")
     axes.fill_between(magnitude, error(-1), error(1), color=colour, alpha=0.25, lw=0, label="68 %")
