@@ -11,6 +11,7 @@ from pathlib import Path
 
 from batchflow.catalogue.ascii import open_ascii
 from batchflow.catalogue.binary import open_fits, open_parquet
+from batchflow.catalogue.cds_readme import find_readme
 from batchflow.catalogue.columns import ColumnFile, TableFile, reading
 from batchflow.catalogue.delimited import open_csv, open_ecsv
 from batchflow.catalogue.stored import Stored, find_stored
@@ -227,7 +228,7 @@ def _kind(path: Path, suffix: str, start: bytes) -> str:
         raise UserError(
             f"catalogue {path} is none of FITS, VOTable, ECSV, CSV, ASCII, Parquet: it starts {start[:12]!r}"
         )
-    return named or _text_kind(start)
+    return named or ("ascii" if find_readme(path) else _text_kind(start))
 
 
 def _text_kind(start: bytes) -> str:
