@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import io
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO
@@ -14,12 +13,10 @@ import pyarrow as pa
 from batchflow.catalogue.binary import open_fits
 from batchflow.catalogue.columns import ColumnFile, TableFile
 from batchflow.catalogue.stored import BUFFER, Stored
-from batchflow.catalogue.votable_document import Document
+from batchflow.catalogue.votable_document import Document, warn_once
 from batchflow.catalogue.votable_fields import VotableField, votable_fields
 from batchflow.catalogue.votable_rows import BinarySink, Block, CellSink, Sink
 from batchflow.errors import UserError
-
-logger = logging.getLogger(__name__)
 
 Slices = Sequence[tuple[Block, int, int]]
 """Consecutive rows: of each block the first and how many."""
@@ -133,10 +130,8 @@ def _blocks(source: _Source) -> Iterator[Block]:
         yield sink.take()
     sink.finish()
     if source.hdu is None and document.n_tables > 1:
-        logger.warning(
-            "%s holds %d tables; the first was read: hdu = 1 means the second",
-            source.stored.path,
-            document.n_tables,
+        warn_once(
+            f"{source.stored.path} holds {document.n_tables} tables; the first was read: hdu = 1 means the second"
         )
 
 

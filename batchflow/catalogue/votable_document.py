@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 from xml.parsers import expat
@@ -148,9 +149,7 @@ class Document:
         if name == "INFO" and attributes.get("name", "").upper() == "QUERY_STATUS":
             self._in_error = attributes.get("value", "").upper() == "ERROR"
             if attributes.get("value", "").upper() == "OVERFLOW":
-                logger.warning(
-                    "%s is not all: the server says OVERFLOW; ask it for more rows (MAXREC)", self._path
-                )
+                warn_once(f"{self._path} is not all: the server says OVERFLOW; ask it for more rows (MAXREC)")
         if self.is_met:
             return
         self.n_fields += name == "FIELD"
@@ -171,6 +170,18 @@ class Document:
     def _text(self, text: str) -> None:
         if self._in_error:
             self.error += text.strip()
+
+
+@lru_cache(maxsize=1024)
+def warn_once(text: str) -> None:
+    """Warn, once a process: a file is opened several times.
+
+    Parameters
+    ----------
+    text : str
+        With the file's name.
+    """
+    logger.warning("%s", text)
 
 
 def _tag(name: str, attributes: Mapping[str, str]) -> str:
