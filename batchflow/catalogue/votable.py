@@ -131,7 +131,7 @@ def _blocks(source: _Source) -> Iterator[Block]:
     sink.finish()
     if source.hdu is None and document.n_tables > 1:
         warn_once(
-            f"{source.stored.path} holds {document.n_tables} tables; the first was read: hdu = 1 means the second"
+            f"{source.stored.path} holds {document.n_tables} tables; the first was read: hdu = 1 is the second"
         )
 
 
