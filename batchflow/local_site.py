@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from distributed import Client, Nanny, Scheduler, SpecCluster
 from batchflow.cluster import CPU, GPU
 from batchflow.cluster_settings import ClusterSettings
 from batchflow.errors import UserError
+from batchflow.machine import cores
 
 
 @contextmanager
@@ -99,7 +99,7 @@ def local_workers(settings: ClusterSettings, scratch: Path) -> dict[str, dict[st
     dict
         Specifications for `SpecCluster`: ``cpu-0 ...`` with CPU=1 and ``gpu-0 ...`` with GPU=1.
     """
-    n_cpu = settings.cpu_workers or os.cpu_count() or 1
+    n_cpu = settings.cpu_workers or cores()
     names = [(f"cpu-{i}", CPU) for i in range(n_cpu)]
     names += [(f"gpu-{i}", GPU) for i in range(settings.gpu_workers or 1)]
     return {name: _worker(name, resource, settings, scratch) for name, resource in names}

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -27,7 +28,7 @@ from batchflow.train.optimise import Optimisation
 from batchflow.train.patience import Patience
 from batchflow.train.prepare import prepare
 from batchflow.train.simulate import simulate
-from batchflow.train.threads import threads
+from batchflow.train.threads import Crew, crew, threads
 
 HELD_OUT_ROWS = 16_384
 """Held-out mocks that each record looks at; always the same ones, with the same noise."""
@@ -102,8 +103,9 @@ def train(
             f"the mocks have the parameters {', '.join(training.shards.parameters)}, the prior has "
             f"{', '.join(training.specification.parameters)}; make the mocks again: batchflow mocks JOB"
         )
-    fit = _Fit(training, Path(folder), torch.device(device))
-    fit.run(progress or (lambda _: None))
+    with crew(torch.device(device)) as hands:
+        fit = _Fit(training, Path(folder), torch.device(device), hands)
+        fit.run(progress or (lambda _: None))
     fit.network.description = training.description | {"training": fit.figures()}
     save_model(fit.folder, fit.network)
     resume.remove_checkpoint(fit.folder / CHECKPOINT_FOLDER)
@@ -113,8 +115,9 @@ def train(
 class _Fit:
     """A training under way."""
 
-    def __init__(self, training: Training, folder: Path, device: torch.device) -> None:
+    def __init__(self, training: Training, folder: Path, device: torch.device, hands: Crew) -> None:
         self.begun = time.monotonic()
+        self.hands = hands
         self.training, self.folder, self.device = training, folder, device
         settings, seed = training.settings, training.seed
         self.settings = training.description.get("settings", {})
@@ -127,7 +130,7 @@ class _Fit:
         self.network.density.emulator.requires_grad_(False)
         self.network.density.to(device)
         self.noise = self.network.noise_on(device)
-        self.optimisation = Optimisation(self.network.density, settings.learning_rate)
+        self.optimisation = Optimisation(self.network.density, settings.learning_rate, hands)
         self.batches = Batches(training.shards, settings.batch, seed, device)
         self.epoch_steps = [self.batches.steps(epoch) for epoch in range(settings.epochs)]
         self.held_out = self._simulated(training.shards.read_held_out(HELD_OUT_ROWS).to(device), "held out")
@@ -177,12 +180,22 @@ class _Fit:
     def _examples(self, epoch: int, start: int) -> Iterator[tuple[torch.Tensor, Features]]:
         """Parameters and features of each batch from `start` on, however training came there."""
         first = start - start % BATCHES_AT_ONCE
+        blocks = self._blocks(epoch, first)
+        ahead = self.hands.begin(partial(next, blocks, None))
+        while (block := ahead.result()) is not None:
+            # The next ones are simulated by whichever core is free first.
+            ahead = self.hands.begin(partial(next, blocks, None))
+            theta, features = block
+            for begin in range(max(0, start - first) * self.batches.batch, len(theta), self.batches.batch):
+                rows = slice(begin, begin + self.batches.batch)
+                yield theta[rows], features.rows(rows)
+            first += BATCHES_AT_ONCE
+
+    def _blocks(self, epoch: int, first: int) -> Iterator[tuple[torch.Tensor, Features]]:
+        """Parameters and features of several batches at once, from batch `first` on."""
         batches = self.batches.epoch(epoch, first)
         while block := list(islice(batches, BATCHES_AT_ONCE)):
-            theta, features = self._simulated(joined(block), f"{epoch}/{first}")
-            for place in range(max(0, start - first), len(block)):
-                rows = slice(place * self.batches.batch, (place + 1) * self.batches.batch)
-                yield theta[rows], features.rows(rows)
+            yield self._simulated(joined(block), f"{epoch}/{first}")
             first += len(block)
 
     def _simulated(self, mocks: Mocks, unit: str) -> tuple[torch.Tensor, Features]:
@@ -237,14 +250,18 @@ class _Fit:
         write_history(self.folder / HISTORY_FILE, self.records)
 
     def _held_out_loss(self) -> float:
+        theta, _ = self.held_out
+        places = range(0, len(theta), ROWS_AT_ONCE)
+        found = self.hands.map(self._loss_of, [slice(at, at + ROWS_AT_ONCE) for at in places])
+        return sum(found) / len(theta)
+
+    def _loss_of(self, rows: slice) -> float:
+        """Summed loss of some held-out mocks [nat]."""
         theta, features = self.held_out
-        density, total = self.network.density, 0.0
+        density = self.network.density
         with torch.no_grad():
-            for start in range(0, len(theta), ROWS_AT_ONCE):
-                rows = slice(start, start + ROWS_AT_ONCE)
-                condition = density.condition(features.rows(rows))
-                total -= float(density.log_prob(theta[rows], condition).double().sum())
-        return total / len(theta)
+            condition = density.condition(features.rows(rows))
+            return -float(density.log_prob(theta[rows], condition).double().sum())
 
     def _save(self) -> None:
         """Write a checkpoint."""

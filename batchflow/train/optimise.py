@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from batchflow.errors import UserError
 from batchflow.flow.density import PosteriorDensity
 from batchflow.flow.features import Features
+from batchflow.train.threads import Crew, parts
 
 WARM_UP = 0.3
 """Share of the training in which the learning rate rises to its peak."""
@@ -42,8 +43,9 @@ def one_cycle(fraction: float) -> float:
 class Optimisation:
     """A density with its optimiser and the losses since the last look; all on the density's device."""
 
-    def __init__(self, density: PosteriorDensity, peak_rate: float) -> None:
+    def __init__(self, density: PosteriorDensity, peak_rate: float, crew: Crew | None = None) -> None:
         self.density = density
+        self.crew = crew or Crew(1)
         self.peak_rate = peak_rate
         self.rate = 0.0
         self._weights = [weight for weight in density.parameters() if weight.requires_grad]
@@ -68,12 +70,15 @@ class Optimisation:
         self.rate = self.peak_rate * one_cycle(fraction)
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate
-        loss = -self.density.log_prob(theta, self.density.condition(features)).mean()
-        self.optimiser.zero_grad()
-        loss.backward()
+        found = self.crew.map(
+            lambda rows: self._slope(theta[rows], features.rows(rows), len(theta)),
+            parts(len(theta), theta.device),
+        )
+        for weight, *slopes in zip(self._weights, *(slope for _, slope in found), strict=True):
+            weight.grad = sum(slopes[1:], start=slopes[0])
         nn.utils.clip_grad_norm_(self._weights, LARGEST_GRADIENT)
         self.optimiser.step()
-        self._count(loss.detach())
+        self._count(sum((loss for loss, _ in found[1:]), start=found[0][0]))
 
     def check(self, epoch: int, batch: int) -> None:
         """Look whether every loss since the last look was a number.
@@ -103,6 +108,11 @@ class Optimisation:
         self.loss_sum.zero_()
         self.steps.zero_()
         return mean
+
+    def _slope(self, theta: Tensor, features: Features, total: int) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Part of the loss that some of a batch's `total` rows make, and its gradient."""
+        loss = -self.density.log_prob(theta, self.density.condition(features)).sum() / total
+        return loss.detach(), torch.autograd.grad(loss, self._weights)
 
     def _count(self, loss: Tensor) -> None:
         bad = ~loss.isfinite() & (self._first_bad < 0)

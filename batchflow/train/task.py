@@ -15,6 +15,7 @@ from batchflow.flow.network import Specification
 from batchflow.infer.posterior import TABLE_FILE
 from batchflow.infer.reference import make_reference, save_reference
 from batchflow.keys import key
+from batchflow.machine import cores
 from batchflow.mocks.coverage import noise_figures
 from batchflow.mocks.estimate import estimate_noise, explicit_noise
 from batchflow.mocks.flux_table import open_table
@@ -28,7 +29,7 @@ from batchflow.stages import from_resolved
 from batchflow.train.data import open_shards
 from batchflow.train.fit import Training, TrainingProgress, train
 from batchflow.train.plan import member_name
-from batchflow.train.threads import cores, threads
+from batchflow.train.threads import threads
 
 Report = Callable[[dict[str, Any]], None]
 

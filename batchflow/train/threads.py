@@ -1,19 +1,26 @@
-"""How many processor cores a training uses."""
+"""How many processor cores a training uses, and how they share a batch.
+
+The network is small: its single operations are too short to be shared among cores, whose threads would
+wait for each other after every one. So each core takes rows of its own through the whole network, and
+they meet once a step. The parts of a batch are the same however many cores there are, and their
+gradients are added in order: the weights that come out are the same to the last digit.
+"""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from itertools import pairwise
+from typing import TypeVar
 
 import torch
 
+PART_ROWS = 512
+"""Rows that a core takes through the network at once: fewer cost more a row, more leave cores idle."""
 
-def cores() -> int:
-    """Cores that this process may use: a batch system often gives fewer than the machine has."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @contextmanager
@@ -31,3 +38,74 @@ def threads(number: int) -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def parts(rows: int, device: torch.device) -> list[slice]:
+    """Cut a batch into the parts that go through the network side by side.
+
+    Parameters
+    ----------
+    rows : int
+        Of the batch.
+    device : torch.device
+        Where they are; on a GPU, which shares them itself, there is one part.
+
+    Returns
+    -------
+    list of slice
+        Of like size, `PART_ROWS` or little more; one for a batch smaller than two.
+    """
+    number = max(1, rows // PART_ROWS) if device.type == "cpu" else 1
+    edges = [place * rows // number for place in range(number + 1)]
+    return [slice(*edge) for edge in pairwise(edges)]
+
+
+class Crew:
+    """As many threads as there are cores; each works with one core."""
+
+    def __init__(self, number: int) -> None:
+        self._pool = ThreadPoolExecutor(number, thread_name_prefix="train") if number > 1 else None
+
+    def map(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:
+        """Apply a function to each item; results in the items' order."""
+        if self._pool is None or len(items) < 2:
+            return [work(item) for item in items]
+        return list(self._pool.map(work, items))
+
+    def begin(self, work: Callable[[], Result]) -> Future[Result]:
+        """Do something beside what comes next; with one core, at once."""
+        if self._pool is not None:
+            return self._pool.submit(work)
+        done: Future[Result] = Future()
+        done.set_result(work())
+        return done
+
+    def close(self) -> None:
+        """Let the threads go, without waiting for work not begun."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+
+
+@contextmanager
+def crew(device: torch.device) -> Iterator[Crew]:
+    """Threads for a training: on a processor one a core, on a GPU none.
+
+    Parameters
+    ----------
+    device : torch.device
+        Where the network is.
+
+    Yields
+    ------
+    Crew
+        Of as many threads as torch was allowed; torch itself uses one in each as long as the block runs.
+    """
+    if device.type != "cpu":
+        yield Crew(1)
+        return
+    found = Crew(torch.get_num_threads())
+    with threads(1):
+        try:
+            yield found
+        finally:
+            found.close()

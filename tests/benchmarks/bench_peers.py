@@ -32,6 +32,7 @@ from batchflow.config import Job, load_job
 from batchflow.flow.checkpoint import load_model, new_network
 from batchflow.flow.density import with_mass
 from batchflow.flow.features import Features, Observations, make_features
+from batchflow.machine import cores
 from batchflow.train.data import Mocks, open_shards
 from batchflow.train.fit import HISTORY_FILE, train
 from batchflow.train.history import read_history
@@ -39,7 +40,6 @@ from batchflow.train.optimise import one_cycle
 from batchflow.train.prepare import prepare
 from batchflow.train.simulate import simulate
 from batchflow.train.task import make_training
-from batchflow.train.threads import cores
 
 BATCH, RATE = 1024, 3e-3
 HELD_OUT, OBJECTS, DRAWS = 8192, 200, 500

@@ -26,6 +26,7 @@ from batchflow.config import Job, load_job
 from batchflow.flow.checkpoint import new_network
 from batchflow.flow.density import PosteriorDensity
 from batchflow.keys import generator
+from batchflow.machine import cores
 from batchflow.mocks.make import mock_table
 from batchflow.mocks.prior import draw_prior
 from batchflow.physics.engine import open_engine
@@ -33,7 +34,7 @@ from batchflow.shards import write_table
 from batchflow.train.fit import TrainingProgress, _Fit
 from batchflow.train.optimise import Optimisation
 from batchflow.train.task import make_training
-from batchflow.train.threads import cores
+from batchflow.train.threads import crew
 
 ROWS, TURN = 100_000, 20
 DRAWS, OBJECTS = 500, 128
@@ -86,12 +87,15 @@ class Done(Exception):  # noqa: N818 - not an error
 
 def run(steps: int, device: torch.device) -> dict[str, float]:
     """Time both, in turns of a few steps."""
-    with tempfile.TemporaryDirectory() as name:
+    with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         job = load_job(JOB, ["train.max_minutes=60", f"output={name}/run"])
         training = make_training(job, {"shards": [write_mocks(job, Path(name))], "catalogue": []}, {})
         object.__setattr__(training, "emulator_steps", 50)
-        fit = _Fit(training, Path(name) / "model", device)
-        bare = Optimisation(new_network(training.specification, 1).density.to(device), 1e-3)
+        hands = stack.enter_context(crew(device))
+        fit = _Fit(training, Path(name) / "model", device, hands)
+        density = new_network(training.specification, 1).density.to(device)
+        density.emulator.requires_grad_(False)
+        bare = Optimisation(density, 1e-3, hands)
         batch = fit.batches.batch
         ready = list(islice(fit._examples(0, 0), 8))
         turns: dict[str, list[float]] = {"loop": [], "bare": []}

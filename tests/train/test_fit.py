@@ -15,6 +15,7 @@ from batchflow.train.data import ShardSet
 from batchflow.train.fit import CHECKPOINT_FOLDER, HISTORY_FILE, train
 from batchflow.train.history import Record, read_history, write_history
 from batchflow.train.optimise import Optimisation, one_cycle
+from batchflow.train.threads import PART_ROWS, Crew, parts, threads
 
 TIMES = {"rows_per_second": 0.0, "seconds": 0.0}
 
@@ -170,12 +171,49 @@ def test_a_loss_that_is_no_number_names_epoch_and_batch(paths, tmp_path, monkeyp
 def test_losses_looked_at_late_still_name_the_first_bad_batch(paths, tmp_path):
     from batchflow.train.fit import _Fit
 
-    fit = _Fit(toy_training(paths, {}), tmp_path, torch.device("cpu"))
+    fit = _Fit(toy_training(paths, {}), tmp_path, torch.device("cpu"), Crew(1))
     theta, features = fit.held_out
     for step in range(5):
         fit.optimisation.step(theta * torch.nan if step == 2 else theta, features, 0.5)
     with pytest.raises(UserError, match="epoch 0, batch 12,"):
         fit.optimisation.check(epoch=0, batch=14)
+
+
+def test_the_weights_are_the_same_to_the_last_digit_however_many_cores(tmp_path):
+    paths = write_toy_shards(tmp_path, (6000,))
+    found = []
+    for number in (1, 2, 3):
+        folder = tmp_path / str(number)
+        with threads(number):
+            train(toy_training(paths, {"epochs": 1, "batch": 3 * PART_ROWS}), folder)
+        network = load_model(folder)
+        found.append(network.density.state_dict())
+    for name, weights in found[0].items():
+        assert all(torch.equal(weights, other[name]) for other in found[1:]), name
+    assert len(read_history(folder / HISTORY_FILE)) == 1
+
+
+@pytest.mark.parametrize("rows", [1, 100, PART_ROWS, 2 * PART_ROWS - 1, 2 * PART_ROWS, 5000])
+def test_the_parts_of_a_batch_are_all_of_it(rows):
+    found = parts(rows, torch.device("cpu"))
+    assert [row for part in found for row in range(part.start, part.stop)] == list(range(rows))
+    assert max(part.stop - part.start for part in found) < 2 * PART_ROWS
+    assert parts(rows, torch.device("cuda")) == [slice(0, rows)]
+
+
+def test_an_error_in_a_core_s_part_comes_out():
+    def work(item):
+        if item == 2:
+            raise UserError("two")
+        return item
+
+    crew = Crew(2)
+    with pytest.raises(UserError, match="two"):
+        crew.map(work, [1, 2, 3])
+    with pytest.raises(UserError, match="two"):
+        crew.begin(lambda: work(2)).result()
+    assert crew.map(work, [5, 4, 3]) == [5, 4, 3]
+    crew.close()
 
 
 def test_streaming_and_resident_trainings_both_end(paths, tmp_path, monkeypatch):
