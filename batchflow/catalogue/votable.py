@@ -130,9 +130,8 @@ def _blocks(source: _Source) -> Iterator[Block]:
         yield sink.take()
     sink.finish()
     if source.hdu is None and document.n_tables > 1:
-        warn_once(
-            f"{source.stored.path} holds {document.n_tables} tables; the first was read: hdu = 1 is the second"
-        )
+        path = source.stored.path
+        warn_once(f"{path} holds {document.n_tables} tables; the first was read: hdu = 1 means the second")
 
 
 def _read_head(stored: Stored, wanted: int) -> Document:
