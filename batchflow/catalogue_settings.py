@@ -45,7 +45,11 @@ class CatalogueSettings(Settings):
     file_type: Literal["fits", "votable", "ecsv", "csv", "parquet", "ascii"] | None = Field(
         None, description="of the file; default: what its content, or else its extension, says"
     )
-    hdu: int | None = Field(None, ge=0, description="of a FITS file, from 0; default the first table")
+    hdu: int | None = Field(
+        None,
+        ge=0,
+        description="extension of a FITS file or table of a VOTable, from 0; default the first",
+    )
     name: str | None = Field(None, min_length=1, description="name of the survey; default: the file's")
     noise_by: Literal["survey", "galaxy"] = Field(
         "survey", description="whose errors are alike: the whole survey's, or each galaxy's, one survey each"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from batchflow.catalogue.cds_readme import find_readme
 from batchflow.catalogue.files import checksum, find_files
 from batchflow.config import CatalogueSettings, Job, parse_job
 from batchflow.errors import UserError
@@ -123,6 +124,8 @@ def _entry_settings(entry: CatalogueSettings) -> dict[str, Any]:
     settings["sha256"] = [checksum(path) for path in files]
     if len(files) > 1:
         settings["files"] = [path.name for path in files]
+    if readmes := sorted({readme for path in files if (readme := find_readme(path))}):
+        settings["readme_sha256"] = [checksum(path) for path in readmes]
     if others:
         settings["sed_sha256"] = [checksum(path) for path in others]
     return settings

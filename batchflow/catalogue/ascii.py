@@ -1,7 +1,8 @@
 """Text tables without commas: words between blanks or bars, fixed columns, IPAC, and the AAS's MRT (CDS).
 
 Each is read a piece of lines at a time. What astropy calls basic, commented_header, fixed_width,
-fixed_width_two_line, ipac, mrt and cds (with its description in the file itself) is told by its first lines.
+fixed_width_two_line, ipac, mrt and cds (its description in the file itself, or in a ReadMe beside it) is
+told by its first lines.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TextIO
 
 import pyarrow as pa
 
+from batchflow.catalogue.cds_readme import RULE, description_in, find_readme
 from batchflow.catalogue.columns import ColumnFile, TableFile, distinct
 from batchflow.catalogue.stored import Stored
 from batchflow.errors import UserError
@@ -25,7 +27,6 @@ HEAD_LINES = 5000
 """Lines in which a header must end."""
 LINES = 50_000
 """Lines of a piece at most: words of Python take more memory than a column of Arrow."""
-_RULE = ("------", "======")
 _IPAC_TYPES = {"char", "c", "int", "i", "long", "l", "float", "f", "double", "d", "real", "r", "date"}
 """What may stand in the second line of an IPAC table."""
 _BYTES = re.compile(r"^\s*(?:(\d+)\s*-\s*)?(\d+)\s+([AIFE]\d*(?:\.\d+)?)\s+(\S+)\s+(\S+)\s*(.*)$")
@@ -68,7 +69,8 @@ def open_ascii(stored: Stored, _hdu: int | None = None) -> TableFile:
     """
     with _text(stored) as file:
         head = [line.rstrip("\r\n") for line in islice(file, HEAD_LINES)]
-    layout = _layout(stored.path, head)
+    readme = find_readme(stored.path)
+    layout = _from_readme(stored.path, readme) if readme else _layout(stored.path, head)
     distinct(stored.path, layout.names)
     return TableFile(
         stored.path, "ASCII", layout.names, layout.units, None, lambda rows: _pieces(stored, layout, rows)
@@ -99,15 +101,27 @@ def _layout(path: Path, head: Sequence[str]) -> Layout:
 def _described(path: Path, head: Sequence[str]) -> Layout:
     """A machine-readable table of the AAS, or one of CDS with its description on top."""
     begin = next(i for i, line in enumerate(head) if "byte-by-byte description" in line.lower())
-    rules = [i for i, line in enumerate(head) if line.startswith(_RULE)]
+    rules = [i for i, line in enumerate(head) if line.startswith(RULE)]
     fields = [match for line in head[begin : rules[-1]] if (match := _BYTES.match(line))] if rules else []
     if not fields:
         raise UserError(f"catalogue {path}: its byte-by-byte description names no column; fetch it again")
+    return _of_fields(fields, rules[-1] + 1)
+
+
+def _from_readme(path: Path, readme: Path) -> Layout:
+    """A table of CDS without a header of its own."""
+    fields = [match for line in description_in(readme, path) if (match := _BYTES.match(line))]
+    if not fields:
+        raise UserError(f"catalogue {path}: the description in {readme} names no column; fetch both again")
+    return _of_fields(fields, 0)
+
+
+def _of_fields(fields: Sequence[re.Match[str]], header_lines: int) -> Layout:
     names = tuple(match[5] for match in fields)
     edges = [(int(match[1] or match[2]) - 1, int(match[2])) for match in fields]
     nulls = [found[1] if (found := re.match(r"[^?]{0,20}\?=(\S+)", match[6])) else None for match in fields]
     units = {match[5]: match[4] for match in fields if not re.fullmatch(r"-+", match[4])}
-    return Layout(names, _by_place(edges, nulls), rules[-1] + 1, units, comments=())
+    return Layout(names, _by_place(edges, nulls), header_lines, units, comments=())
 
 
 def _ipac(plain: Sequence[tuple[int, str]], n_bars: int) -> Layout:
@@ -148,7 +162,7 @@ def _words(path: Path, rows: Sequence[tuple[int, str]], first: tuple[int, str]) 
         if len(commented) != len(names) or any(map(_is_number, commented)):
             raise UserError(
                 f"catalogue {path} has no header: its first line is {line.strip()[:60]!r}; put a line of "
-                "column names above it"
+                "column names above it, or the ReadMe of a table of CDS into its folder"
             )
         names, above = commented, number
     return Layout(tuple(names), _by_words(path, len(names), _split_words), above)

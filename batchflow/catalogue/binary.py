@@ -1,10 +1,9 @@
-"""FITS, Parquet and VOTable files as columns."""
+"""FITS and Parquet files as columns."""
 
 from __future__ import annotations
 
 import mmap
 import os
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, BinaryIO
 
@@ -18,9 +17,6 @@ from batchflow.catalogue.columns import ColumnFile, TableFile, distinct
 from batchflow.catalogue.fits_column import FitsColumn, fits_columns
 from batchflow.catalogue.stored import Stored
 from batchflow.errors import UserError
-
-VOTABLE_BYTES = 20
-"""Memory taken to be needed by each byte of a VOTable: twice what BINARY2 took (10; TABLEDATA 1)."""
 
 
 def open_fits(stored: Stored, hdu: int | None = None) -> TableFile:
@@ -215,89 +211,3 @@ class _Cursor:
         self._place = first + length
         self._last = ((first, length), found)
         return found
-
-
-def open_votable(stored: Stored, _hdu: int | None = None) -> TableFile:
-    """Open the first table of a VOTable file.
-
-    The whole file is read into memory, by astropy: its XML cannot be cut into pieces. A large one is
-    better converted to FITS or Parquet first (with `astropy` or STILTS).
-
-    Parameters
-    ----------
-    stored : Stored
-        The file.
-
-    Returns
-    -------
-    TableFile
-        Masked values are null.
-
-    Raises
-    ------
-    UserError
-        When the machine's memory would not do: the message says how much is needed.
-    """
-    from astropy.io.votable import parse_single_table
-
-    _check_memory(stored)
-    with stored.seekable() as file:
-        table = parse_single_table(file).to_table(use_names_over_ids=True)
-    names = distinct(stored.path, table.colnames)
-    units = {name: str(table[name].unit or "") for name in names}
-
-    def pieces(rows: int) -> Iterator[ColumnFile]:
-        for start in range(0, len(table), rows):
-            block = table[start : start + rows]
-            yield ColumnFile(stored.path, names, len(block), units, _astropy_reader(stored, block), start)
-
-    return TableFile(stored.path, "VOTable", names, units, len(table), pieces)
-
-
-def _check_memory(stored: Stored) -> None:
-    needed = VOTABLE_BYTES * stored.path.stat().st_size
-    there = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    if needed > there:
-        raise UserError(
-            f"catalogue {stored.path}: a VOTable is read whole, which may take {needed / 1e9:.0f} GB; this "
-            f"machine has {there / 1e9:.0f} GB: convert it to FITS or Parquet"
-        )
-
-
-def _astropy_reader(stored: Stored, block: Any) -> Any:
-    return lambda name: from_astropy(f"{stored.path}: column {name!r}", block[name])
-
-
-def from_astropy(where: str, column: Any) -> pa.ChunkedArray:
-    """A column of astropy as Arrow has it.
-
-    Parameters
-    ----------
-    where : str
-        File and column, for the message.
-    column : astropy.table.Column
-        Masked or not, of any byte order.
-
-    Returns
-    -------
-    pyarrow.ChunkedArray
-        Masked values are null.
-
-    Raises
-    ------
-    UserError
-        When it holds several values in each row.
-    """
-    values = np.ma.MaskedArray(column)
-    if values.ndim != 1:
-        raise UserError(f"{where} holds {values.shape[1:]} values a row; expected one")
-    mask = np.ma.getmaskarray(values)
-    data = np.asarray(values.data)
-    if data.dtype.kind in "iufb":
-        return pa.chunked_array([pa.array(data.astype(data.dtype.newbyteorder("=")), mask=mask)])
-    words = [re.sub(r"\x00+$", "", _text(value)) for value in data.tolist()]
-    return pa.chunked_array([pa.array(words, pa.string(), mask=mask)])
-
-
-def _text(value: object) -> str:
-    return value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value)

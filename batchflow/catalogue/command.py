@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from batchflow.catalogue.detect import detect_format, guess_table
 from batchflow.catalogue.files import find_files, open_columns
-from batchflow.catalogue.legus_fields import field_in
+from batchflow.catalogue.legus_fields import field_in, has_bands
 from batchflow.catalogue.read import READERS
 from batchflow.catalogue.statistics import Description, describe
 from batchflow.catalogue_settings import CatalogueSettings
@@ -56,10 +56,12 @@ class Understood:
     model: ModelSettings
     """Of the job, or the default one with the file's bands."""
     systematic: float = 0.05
+    aside: tuple[Path, ...] = ()
+    """Files of LEGUS that are not read, since their bands are not known."""
 
 
 def understand(request: Request) -> Understood:
-    """Decide how to read a file.
+    """Decide how to read a file, or several as one catalogue.
 
     Parameters
     ----------
@@ -77,17 +79,89 @@ def understand(request: Request) -> Understood:
         When the file or an option is wrong.
     """
     job = load_job(request.job) if request.job is not None else None
-    files = find_files(request.paths)
-    given = _given(request)
-    own = _from_job(job, files, given)
-    values, found, assumed = _detected(files, given) if own is None else (own, [], [])
+    return _understand(request, job, _entry_of(job, find_files(request.paths)))
+
+
+def understand_all(request: Request) -> list[Understood]:
+    """Decide how to read files of several catalogues of a job, or of all of them where no file is named.
+
+    Parameters
+    ----------
+    request : Request
+        As `understand` takes it.
+
+    Returns
+    -------
+    list of Understood
+        One for each entry of the job that has some of the files, and one for files that no entry has.
+
+    Raises
+    ------
+    UserError
+        As `understand`; or when neither file nor job is given.
+    """
+    job = load_job(request.job) if request.job is not None else None
+    if not request.paths:
+        if job is None or not job.catalogue:
+            where = f"; {request.job} has no [[catalogue]]" if job else ", or --job JOB for all of a job's"
+            raise UserError(f"name a FILE{where}")
+        return [_understand(replace(request, paths=entry.paths), job, entry) for entry in job.catalogue]
+    groups: dict[int | None, list[Path]] = {}
+    owners = {path.resolve(): i for i, entry in _entries(job) for path in _files_of(entry)}
+    for path in find_files(request.paths):
+        groups.setdefault(owners.get(path.resolve()), []).append(path)
+    if len(groups) == 1:
+        return [understand(request)]
+    owned = dict(_entries(job))
+    return [
+        _understand(replace(request, paths=tuple(paths)), job, None if i is None else owned[i])
+        for i, paths in groups.items()
+    ]
+
+
+def _entries(job: Job | None) -> list[tuple[int, CatalogueSettings]]:
+    """Entries and their places, from the last to the first: of two that share a file the first counts."""
+    return list(enumerate(job.catalogue))[::-1] if job else []
+
+
+def _files_of(entry: CatalogueSettings) -> tuple[Path, ...]:
+    with contextlib.suppress(UserError):  # another entry's files may not be there
+        return find_files(entry.paths)
+    return ()
+
+
+def _entry_of(job: Job | None, files: Sequence[Path]) -> CatalogueSettings | None:
+    """The job's own entry for the files; None where it has none."""
+    wanted = {path.resolve() for path in files}
+    for entry in job.catalogue if job else ():
+        if wanted <= {path.resolve() for path in _files_of(entry)}:
+            return entry
+    return None
+
+
+def _understand(request: Request, job: Job | None, own: CatalogueSettings | None) -> Understood:
+    files, given = find_files(request.paths), _given(request)
+    aside: tuple[Path, ...] = ()
+    if own is None:
+        values, found, assumed = _detected(files, given)
+        aside = _without_bands(files, values)
+    else:
+        values, found, assumed = own.model_dump(exclude_unset=True) | given, [], []
     lacking = _stand_ins(files[0], values)
-    values["path"] = _absolute(request.paths)
+    values["path"] = _absolute([path for path in files if path not in aside] if aside else request.paths)
     entry = _validated(values, job)
     bands = job.model.bands if job else entry.bands or _bands_of(entry)
     model = job.model if job else ModelSettings(bands=bands)
     systematic = job.noise.systematic if job else 0.05
-    return Understood(entry, tuple(found), tuple(assumed), lacking, model, systematic)
+    return Understood(entry, tuple(found), tuple(assumed), lacking, model, systematic, aside)
+
+
+def _without_bands(files: Sequence[Path], values: dict[str, Any]) -> tuple[Path, ...]:
+    """Files of LEGUS whose bands nobody said, where there are others."""
+    if values["format"] != "legus" or "bands" in values:
+        return ()
+    found = tuple(path for path in files if not has_bands(path.name))
+    return found if len(found) < len(files) else ()
 
 
 def describe_file(understood: Understood) -> Description:
@@ -131,16 +205,6 @@ def _given(request: Request) -> dict[str, Any]:
         values["bands"] = list(request.bands)
     options = {name: getattr(request, name) for name in ("format", "galaxy", "distance_mpc")}
     return values | {name: value for name, value in options.items() if value is not None}
-
-
-def _from_job(job: Job | None, files: Sequence[Path], given: dict[str, Any]) -> dict[str, Any] | None:
-    """The job's own entry for the files, with what was given over it; None where it has none."""
-    wanted = {path.resolve() for path in files}
-    for entry in job.catalogue if job else ():
-        with contextlib.suppress(UserError):  # another entry's files may not be there
-            if wanted <= {path.resolve() for path in find_files(entry.paths)}:
-                return entry.model_dump(exclude_unset=True) | given
-    return None
 
 
 def _detected(files: Sequence[Path], given: dict[str, Any]) -> tuple[dict[str, Any], list[str], list[str]]:

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from batchflow.catalogue.cds_readme import find_readme
 from batchflow.catalogue.files import check_input, open_columns
 from batchflow.catalogue.legus import N_COLUMNS
 from batchflow.catalogue.values import numbers
@@ -83,7 +84,7 @@ def detect_format(path: Path, known: Sequence[str]) -> tuple[str, str]:
     check_input(path)
     if "legus" in path.name.lower() and path.suffix.lower() == ".tab":
         return "legus", "by the file's name"
-    if n_columns := _headerless(path):
+    if not find_readme(path) and (n_columns := _headerless(path)):
         return "legus", f"a table of {n_columns} numbers a line, without a header"
     names = open_columns(path).names
     if "phangs" in known and (reason := _phangs(path, names)):

@@ -10,10 +10,12 @@ from functools import lru_cache
 from pathlib import Path
 
 from batchflow.catalogue.ascii import open_ascii
-from batchflow.catalogue.binary import open_fits, open_parquet, open_votable
+from batchflow.catalogue.binary import open_fits, open_parquet
+from batchflow.catalogue.cds_readme import find_readme
 from batchflow.catalogue.columns import ColumnFile, TableFile, reading
 from batchflow.catalogue.delimited import open_csv, open_ecsv
 from batchflow.catalogue.stored import Stored, find_stored
+from batchflow.catalogue.votable import open_votable
 from batchflow.catalogue_settings import CatalogueSettings
 from batchflow.errors import UserError, nearest
 
@@ -178,13 +180,12 @@ def open_columns(path: Path, file_type: str | None = None, hdu: int | None = Non
     file_type : str, optional
         A key of `OPENERS`; default what the content, or else the extension, tells.
     hdu : int, optional
-        Extension of a FITS file; default its first table.
+        Extension of a FITS file, or table of a VOTable; default the first table.
 
     Returns
     -------
     TableFile
-        Its rows come in pieces, so that memory does not grow with the file; a VOTable alone is read whole
-        (see `binary.open_votable`).
+        Its rows come in pieces, so that memory does not grow with the file.
 
     Raises
     ------
@@ -198,7 +199,7 @@ def open_columns(path: Path, file_type: str | None = None, hdu: int | None = Non
     kind = file_type or _kind(path, stored.suffix, start)
     if file_type and (found := _by_content(start)) in _BINARY and found != file_type:
         raise UserError(f'catalogue {path} is {found} by its content; take out file_type = "{file_type}"')
-    if hdu is not None and kind != "fits":
+    if hdu is not None and kind not in ("fits", "votable"):
         raise UserError(f"catalogue {path} is read as {kind}, which has no hdu = {hdu}; take hdu out")
     if kind in _BINARY and _by_content(start) != kind:
         raise UserError(
@@ -227,7 +228,7 @@ def _kind(path: Path, suffix: str, start: bytes) -> str:
         raise UserError(
             f"catalogue {path} is none of FITS, VOTable, ECSV, CSV, ASCII, Parquet: it starts {start[:12]!r}"
         )
-    return named or _text_kind(start)
+    return named or ("ascii" if find_readme(path) else _text_kind(start))
 
 
 def _text_kind(start: bytes) -> str:

@@ -81,3 +81,20 @@ def field_in(file_name: str) -> str | None:
     """
     parts = file_name.lower().partition(".")[0].split("_")
     return next((part for part in parts if part in FIELDS), None)
+
+
+def has_bands(file_name: str) -> bool:
+    """Whether it is established which bands a file of the release has.
+
+    Parameters
+    ----------
+    file_name : str
+        As `field_in` takes it.
+
+    Returns
+    -------
+    bool
+        False too for a file of no known field.
+    """
+    known = FIELDS.get(field_in(file_name) or "")
+    return known is not None and known.optical is not None

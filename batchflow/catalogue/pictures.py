@@ -5,18 +5,18 @@ from __future__ import annotations
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from batchflow.catalogue.error_panels import dot, error_panels
 from batchflow.catalogue.statistics import Description
 from batchflow.config import ModelSettings
 from batchflow.errors import UserError
-from batchflow.mocks.noise import NoiseModel
 from batchflow.physics.bands import AB_MINUS_VEGA
 from batchflow.physics.engine import Engine, open_engine
-from batchflow.report.colour_pictures import AB_ZERO, colours
+from batchflow.report.colour_pictures import colours
 from batchflow.shards import write_bytes
 
 if TYPE_CHECKING:
@@ -31,15 +31,11 @@ PANELS = 5
 """Panels of errors in a row at most."""
 LEAST_SIGNAL = 5.0
 """Signal-to-noise ratio that a cluster needs in every band of a colour-colour panel."""
-LARGEST_ERROR = 2.0
-"""Errors shown at most [mag]."""
 REDDENINGS = (0.0, 0.5, 1.0)
 """E(B-V) [mag] of the tracks."""
 ARROW = 0.3
 """E(B-V) [mag] of the arrow."""
 MARKED_AGES = (6, 7, 8, 9, 10)
-MOST_SURVEYS = 6
-"""Surveys whose noise is drawn; those with most clusters."""
 ROLES = {"NUV": (2000, 3000), "U": (3000, 3900), "B": (3900, 5000), "V": (5000, 6500), "I": (7400, 9500)}
 """Pivot wavelengths [AA] of the bands that colours are made of."""
 WANTED = (
@@ -101,12 +97,13 @@ def catalogue_figure(found: Description, model: ModelSettings) -> Figure:
     engine = _embedded(model, found.noise.bands)
     pivots = dict(zip(engine.bands, engine.describe()["pivots_AA"], strict=True))
     bands = sorted(found.noise.bands, key=lambda band: pivots[band])
-    columns, rows = min(len(bands), PANELS), -(-len(bands) // PANELS)
+    rows = -(-len(bands) // PANELS)
+    columns = -(-len(bands) // rows)
     # A Figure of its own, without pyplot: no display, no global state.
     figure = Figure(figsize=(max(3.1 * columns, 11), 3.1 * rows + 5.6), layout="constrained")
     areas: Any = figure.subfigures(2, 1, height_ratios=(3.1 * rows, 5.6))
     upper, lower = areas
-    _error_panels(upper, found, bands, columns)
+    error_panels(upper, found, bands, columns)
     measured = {band.band: band.measured for band in found.bands}
     _colour_panels(lower, found, engine, colour_pairs({band: pivots[band] for band in bands}, measured))
     return figure
@@ -152,88 +149,6 @@ def _embedded(model: ModelSettings, bands: Sequence[str]) -> Engine:
     return open_engine(ModelSettings(bands=tuple(bands), metallicity=model.metallicity))
 
 
-class _Shown(NamedTuple):
-    """A survey in a panel of errors."""
-
-    name: str
-    row: int
-    magnitude: Floats
-    error: Floats
-
-
-def _error_panels(area: Any, found: Description, bands: Sequence[str], columns: int) -> None:
-    """A panel a band, with one scale of errors for all."""
-    area.suptitle(f"{found.summary.survey}: reported errors and the noise model fitted to them", fontsize=11)
-    panels = area.subplots(-(-len(bands) // columns), columns, squeeze=False, sharey=True)
-    shown = [_errors(panel, found, band) for panel, band in zip(panels.ravel(), bands, strict=False)]
-    low, high = np.quantile(np.concatenate(shown), (0.001, 0.995))
-    panels[0, 0].set(yscale="log", ylim=(low / 1.5, min(1.5 * high, LARGEST_ERROR)))
-    panels[0, 0].legend(fontsize=7, loc="upper left")
-    for panel in panels[:, 0]:
-        panel.set_ylabel("error [mag]")
-    for panel in panels.ravel()[len(bands) :]:
-        panel.set_axis_off()
-
-
-def _errors(axes: Axes, found: Description, band: str) -> Floats:
-    """Magnitude error against magnitude, the model's median and its scatter; the errors themselves."""
-    place, zero = found.noise.bands.index(band), AB_MINUS_VEGA.get(band, 0.0)
-    shown = _shown(found, place, zero)
-    for i, survey in enumerate(shown):
-        points, line = (f"C{i}", f"C{i}") if len(shown) > 1 else ("0.55", "C3")
-        size = _dot(survey.error)
-        axes.plot(survey.magnitude, survey.error, ".", ms=size, color=points, alpha=0.5, zorder=1)
-        _course(axes, found.noise, survey, (place, zero, line))
-    magnitudes = np.concatenate([survey.magnitude for survey in shown] or [np.array([20.0, 25.0])])
-    low, high = np.quantile(magnitudes, (0.002, 0.998))
-    axes.set(xlim=(low - 0.3, high + 0.3), xlabel=f"{band} [mag, {'Vega' if zero else 'AB'}]")
-    axes.set_title(_caption(found, band), fontsize=8)
-    axes.tick_params(labelsize=8)
-    return np.concatenate([survey.error for survey in shown] or [np.array([0.1])])
-
-
-def _dot(points: Floats) -> float:
-    """Size of a point: the more there are, the smaller."""
-    return float(np.clip(80 / np.sqrt(max(len(points), 1)), 1, 5))
-
-
-def _shown(found: Description, place: int, zero: float) -> list[_Shown]:
-    """Surveys with the band, those with most clusters first."""
-    shown = []
-    largest = sorted(found.samples.items(), key=lambda item: -item[1].n_rows)[:MOST_SURVEYS]
-    for name, sample in largest:
-        flux, error = sample.kept.band(place)
-        flux, error = flux[flux > 0], error[flux > 0]
-        if len(flux):
-            magnitude = -2.5 * np.log10(flux / AB_ZERO) - zero
-            shown.append(_Shown(name, found.noise.surveys.index(name), magnitude, 1.0857 * error / flux))
-    return shown
-
-
-def _course(axes: Axes, noise: NoiseModel, survey: _Shown, drawn: tuple[int, float, str]) -> None:
-    """Median and scatter of the errors that the model expects; `drawn`: band, AB - Vega [mag], colour."""
-    place, zero, colour = drawn
-    magnitude = np.linspace(survey.magnitude.min(), survey.magnitude.max(), 200)
-    flux = AB_ZERO * 10 ** (-0.4 * (magnitude + zero))
-    own = noise.select(np.full(len(flux), survey.row))
-    spread = noise.scatter[survey.row, place]
-
-    def error(deviates: float) -> Floats:
-        whole = own.reported_error(np.repeat(flux[:, None], len(noise.bands), 1), 10.0 ** (deviates * spread))
-        return np.asarray(1.0857 * whole[:, place] / flux)
-
-    axes.fill_between(magnitude, error(-2), error(2), color=colour, alpha=0.15, lw=0, label="95 %")
-    axes.fill_between(magnitude, error(-1), error(1), color=colour, alpha=0.25, lw=0, label="68 %")
-    axes.plot(magnitude, error(0), color=colour, lw=1.3, label=f"median, {survey.name}"[:40])
-
-
-def _caption(found: Description, band: str) -> str:
-    figures = next(item for item in found.bands if item.band == band)
-    floor = "" if figures.floor is None else f", floor {1.0857 * figures.floor:.3f} mag"
-    limits = f", {figures.limits:,} limits" if figures.limits else ""
-    return f"{figures.measured:,} measured{limits}{floor}"
-
-
 def _colour_panels(area: Any, found: Description, engine: Engine, pairs: Sequence[tuple[Pair, Pair]]) -> None:
     if not pairs:
         area.text(0.5, 0.5, "fewer than three bands: no colours to draw", ha="center")
@@ -246,7 +161,7 @@ def _colour_panels(area: Any, found: Description, engine: Engine, pairs: Sequenc
 def _colours(axes: Axes, found: Description, engine: Engine, vertical: Pair, horizontal: Pair) -> None:
     """A colour-colour panel: clusters, tracks at three reddenings, the arrow of reddening."""
     x, y, sizes = _points(found, vertical, horizontal)
-    axes.plot(x, y, ".", ms=_dot(x), color="0.6", alpha=0.6, zorder=1)
+    axes.plot(x, y, ".", ms=dot(x), color="0.6", alpha=0.6, zorder=1)
     tracks = [_track(axes, engine, ebv, vertical, horizontal) for ebv in REDDENINGS]
     _limits(axes, x, y, tracks[0])
     _arrow(axes, engine, vertical, horizontal)

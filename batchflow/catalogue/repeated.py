@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -9,9 +10,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from batchflow.errors import UserError
 from batchflow.schema import Flag
@@ -19,11 +21,25 @@ from batchflow.shards import read_footer, write_table
 
 MEMORY = "300MB"
 """What DuckDB may take before it goes to disk."""
+ROWS_AT_ONCE = 5_000_000
+"""Rows among which repeated ids are sought: 10^8 at once took more than `MEMORY`, with the disk's help."""
+MOST_THREADS = 4
+"""Each needs some of that memory."""
+FETCHED = 10_000
+"""Rows that DuckDB hands over at a time."""
+_COUNT = "SELECT count(*) FROM read_parquet($files, hive_partitioning = false)"
 _REPEATED = """
-    CREATE TEMP TABLE repeated AS
+    CREATE OR REPLACE TEMP TABLE repeated AS
     SELECT galaxy::VARCHAR AS galaxy, object_id
     FROM read_parquet($files, hive_partitioning = false)
+    WHERE hash(object_id) % $shares = $share
     GROUP BY ALL HAVING count(*) > 1
+"""
+_THEIR_ROWS = """
+    SELECT filename, file_row_number
+    FROM read_parquet($files, hive_partitioning = false, filename = true, file_row_number = true) AS part
+    SEMI JOIN repeated ON part.galaxy::VARCHAR = repeated.galaxy AND part.object_id = repeated.object_id
+    WHERE hash(part.object_id) % $shares = $share
 """
 
 
@@ -47,28 +63,29 @@ def flag_repeated(parts: Sequence[_Part], folder: Path) -> Counter[str]:
     Returns
     -------
     Counter of str
-        Flagged rows by survey. Memory grows with the repeated ids of one galaxy alone.
+        Flagged rows by survey. Memory is that of a part, of DuckDB, and a bit for each row of a part that has
+        any.
 
     Raises
     ------
     UserError
         When the disk is full.
     """
+    marks: dict[str, NDArray[np.uint8]] = {}
+    with _repeated(parts, folder) as rows:
+        for path, row in rows:
+            if path not in marks:
+                marks[path] = np.zeros(-(-pq.read_metadata(path).num_rows // 8), np.uint8)
+            marks[path][row >> 3] |= 1 << (row & 7)
     found: Counter[str] = Counter()
-    with _repeated(parts, folder) as database:
-        galaxies = database.execute("SELECT DISTINCT galaxy FROM repeated ORDER BY 1").fetchall()
-        for (galaxy,) in galaxies:
-            query = "SELECT object_id FROM repeated WHERE galaxy = ?"
-            ids = pa.array(row[0] for row in database.execute(query, [galaxy]).fetchall())
-            for part in parts:
-                if part.galaxy == galaxy:
-                    found.update(_flag_part(part.path, ids))
+    for path, bits in marks.items():
+        found.update(_flag_part(Path(path), np.flatnonzero(np.unpackbits(bits, bitorder="little"))))
     return found
 
 
 @contextmanager
-def _repeated(parts: Sequence[_Part], folder: Path) -> Iterator[Any]:
-    """Yield a database with the table `repeated` of galaxies and ids."""
+def _repeated(parts: Sequence[_Part], folder: Path) -> Iterator[Iterator[tuple[str, int]]]:
+    """Yield path and number of each row whose id another row of its galaxy has, in no order."""
     import duckdb
 
     if not parts:
@@ -80,28 +97,39 @@ def _repeated(parts: Sequence[_Part], folder: Path) -> Iterator[Any]:
             "memory_limit": MEMORY,
             "temp_directory": scratch,
             "preserve_insertion_order": "false",
+            "threads": min(MOST_THREADS, os.cpu_count() or 1),
         }
         with duckdb.connect(config=settings) as database:
             try:
-                database.execute(_REPEATED, {"files": [str(part.path) for part in parts]})
+                yield _rows(database, {"files": [str(part.path) for part in parts]})
             except (duckdb.OutOfMemoryException, duckdb.IOException) as error:
                 raise UserError(
                     f"cannot look for repeated ids in {folder}: {str(error).splitlines()[0]}; free space "
                     "there, or choose another output"
                 ) from error
-            yield database
 
 
-def _flag_part(path: Path, ids: pa.Array) -> Counter[str]:
-    """Flag the rows of a part whose id is among some; count them by survey."""
+def _rows(database: Any, files: dict[str, Any]) -> Iterator[tuple[str, int]]:
+    """Look for them among a share of the ids at a time: DuckDB cannot group any number of them."""
+    (n_rows,) = database.execute(_COUNT, files).fetchone()
+    shares = -(-n_rows // ROWS_AT_ONCE)
+    for share in range(shares):
+        values = files | {"shares": shares, "share": share}
+        database.execute(_REPEATED, values)
+        if database.execute("SELECT count(*) FROM repeated").fetchone() == (0,):
+            continue
+        found = database.execute(_THEIR_ROWS, values)
+        while rows := found.fetchmany(FETCHED):
+            yield from rows
+
+
+def _flag_part(path: Path, rows: NDArray[np.int64]) -> Counter[str]:
+    """Flag rows of a part; count them by survey."""
     table = pq.ParquetFile(path).read()
-    is_repeated = pc.is_in(table["object_id"], value_set=ids)
-    if not pc.any(is_repeated).as_py():
-        return Counter()
-    bit = pc.multiply(is_repeated.cast(pa.int32()), pa.scalar(int(Flag.DUPLICATE_ID), pa.int32()))
+    flags = table["flags"].to_numpy().copy()
+    flags[rows] |= int(Flag.DUPLICATE_ID)
     place = table.schema.get_field_index("flags")
-    flags = pc.bit_wise_or(table["flags"], bit)
     written = read_footer(path)
-    flagged = table.set_column(place, table.schema.field(place), flags)
+    flagged = table.set_column(place, table.schema.field(place), pa.array(flags))
     write_table(path, flagged, written[0] if written else {})
-    return Counter(table["survey"].filter(is_repeated).to_pylist())
+    return Counter(table["survey"].take(rows).to_pylist())

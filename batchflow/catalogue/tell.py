@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
-from batchflow.catalogue.command import Understood
+from batchflow.catalogue.command import USUAL, Understood
+from batchflow.catalogue.files import find_files
+from batchflow.catalogue.legus_fields import field_in
 from batchflow.catalogue.statistics import REASONS, BandFigures, Description
 
 MOST_GALAXIES = 12
@@ -59,6 +62,7 @@ def to_json(understood: Understood, found: Description) -> dict[str, Any]:
         "detected": list(understood.found),
         "assumed": list(understood.assumed),
         "lacking": list(understood.lacking),
+        "not_read": [str(path) for path in understood.aside],
         "snippet": snippet(understood),
     }
     return how | found.to_dict()
@@ -84,7 +88,17 @@ def snippet(understood: Understood) -> str:
     lines = ["[[catalogue]]", *(_line(key, value, understood) for key, value in values.items())]
     if columns := {key: value for key, value in columns.items() if value != {}}:
         lines += ["", "[catalogue.columns]", *(_line(key, value) for key, value in columns.items())]
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *_snippet_aside(understood)]) + "\n"
+
+
+def _snippet_aside(understood: Understood) -> Iterator[str]:
+    """Entries of the files that were not read, one each: their bands may differ."""
+    for path in understood.aside:
+        yield ""
+        yield "[[catalogue]]"
+        yield f"path = {_toml(str(Path.cwd() / path))}"
+        yield f"format = {_toml(understood.entry.format)}"
+        yield f"bands = {_toml(USUAL)}  # not known: put the right ones"
 
 
 def _line(key: str, value: Any, understood: Understood | None = None) -> str:
@@ -125,6 +139,18 @@ def _head(understood: Understood, found: Description) -> Iterator[str]:
         yield f"  missing  {', '.join(absent)}: no row is measured"
     for text in summary.warnings:
         yield f"  warning  {text}"
+    if understood.aside:
+        yield _not_read(understood)
+
+
+def _not_read(understood: Understood) -> str:
+    n_aside = len(understood.aside)
+    n_files = n_aside + len(find_files(understood.entry.paths))
+    names = ", ".join(field_in(path.name) or path.name for path in understood.aside)
+    return (
+        f"  NOT READ {n_aside} of {n_files} files, whose B, V and I filters are not known: {names}; look at "
+        f"each with --bands {','.join(USUAL)} or others, and give it an entry of its own, as below"
+    )
 
 
 def _bands(found: Description) -> Table:

@@ -46,8 +46,9 @@ def model_card_command(run: RunPath) -> None:
 
 def catalogue(
     files: Annotated[
-        list[Path], typer.Argument(metavar="FILE...", help="One catalogue: a file, several, or a pattern.")
-    ],
+        list[Path] | None,
+        typer.Argument(metavar="[FILE...]", help="A file, several, or a pattern; default: all of JOB."),
+    ] = None,
     format_: Annotated[str | None, typer.Option("--format", help="legus, phangs, phatter or table.")] = None,
     bands: Annotated[str | None, typer.Option(help="Its bands, with commas between.")] = None,
     galaxy: Annotated[str | None, typer.Option(help="For rows without a galaxy of their own.")] = None,
@@ -56,22 +57,28 @@ def catalogue(
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE", help="A key of [[catalogue]]; repeatable."),
     ] = None,
-    job: Annotated[Path | None, typer.Option(metavar="JOB", help="A job: its entry and its model.")] = None,
+    job: Annotated[Path | None, typer.Option(metavar="JOB", help="A job: its entries and its model.")] = None,
     plot: Annotated[Path | None, typer.Option(metavar="OUT.png", help="Draw errors and colours.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Say what is in a catalogue, as batchflow reads it, and how to put it into a job."""
-    from batchflow.catalogue.command import Request, describe_file, understand
+    from batchflow.catalogue.command import Request, describe_file, understand_all
     from batchflow.catalogue.pictures import draw_catalogue
     from batchflow.catalogue.tell import print_description, to_json
+    from batchflow.paths import escape
 
     named = tuple(filter(None, map(str.strip, (bands or "").split(","))))
-    request = Request(tuple(files), format_, named, galaxy, distance, overrides or [], job)
-    understood = understand(request)
-    found = describe_file(understood)
+    request = Request(tuple(files or ()), format_, named, galaxy, distance, overrides or [], job)
+    ways = understand_all(request)
+    told = []
+    for way in ways:
+        found = describe_file(way)
+        if as_json:
+            told.append(to_json(way, found))
+        else:
+            print_description(results(), way, found)
+        if plot is not None:
+            own = plot if len(ways) == 1 else plot.with_stem(f"{plot.stem}-{escape(way.entry.survey)}")
+            print(f"picture  {draw_catalogue(own, found, way.model)}", file=sys.stderr)
     if as_json:
-        print_json(to_json(understood, found))
-    else:
-        print_description(results(), understood, found)
-    if plot is not None:
-        print(f"picture  {draw_catalogue(plot, found, understood.model)}", file=sys.stderr)
+        print_json(told[0] if len(told) == 1 else told)

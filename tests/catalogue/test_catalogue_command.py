@@ -19,8 +19,8 @@ from batchflow.errors import UserError
 JOBS = Path(__file__).resolve().parents[2] / "jobs"
 QUICKSTART = JOBS / "quickstart_clusters.ecsv"
 KEYS = {
-    "format", "unit", "detected", "assumed", "lacking", "snippet", "survey", "path", "rows", "left_out",
-    "bands", "galaxies", "classes", "sentinels", "duplicates", "flags", "surveys",
+    "format", "unit", "detected", "assumed", "lacking", "not_read", "snippet", "survey", "path", "rows",
+    "left_out", "bands", "galaxies", "classes", "sentinels", "duplicates", "flags", "surveys",
 }  # fmt: skip
 BAND_KEYS = {
     "band", "measured", "limits", "missing", "signal", "depth_mjy", "floor", "scatter_dex", "zero_point",
@@ -184,6 +184,55 @@ def test_legus_field_with_all_its_bands(shared):
     assert [band["band"] for band in found["bands"]][2:] == ["acs_f435w", "acs_f555w", "acs_f814w"]
     assert found["bands"][0]["measured"] == 2207
     assert found["surveys"][0]["outside_training"] <= 3
+
+
+def legus_files(shared, *fields):
+    return [next((shared / "data/legus/tab").glob(f"*_{field}_*.tab")) for field in fields]
+
+
+def test_legus_fields_of_unknown_bands_are_named_and_not_lost(shared):
+    files = legus_files(shared, "ic559", "ic4247", "ugca281", "ugc695")
+    found = as_json(*files)
+    assert found["rows"] == 269 + 327
+    assert found["not_read"] == [str(files[1]), str(files[3])]
+    values = tomllib.loads(found["snippet"])["catalogue"]
+    assert sorted(path for entry in values for path in np.atleast_1d(entry["path"])) == sorted(
+        map(str, files)
+    )
+    assert "NOT READ 2 of 4 files" in run(*files)
+    with pytest.raises(UserError, match=r"ic4247 are not known.*--bands wfc3_f275w,"):
+        run(files[1], files[3])
+    assert (
+        as_json(*files, "--bands", "wfc3_f275w,wfc3_f336w,wfc3_f438w,wfc3_f555w,wfc3_f814w")["not_read"] == []
+    )
+
+
+def test_files_of_several_entries_of_a_job(shared):
+    files = legus_files(shared, "ic559", "ic4247", "ugc695")
+    found = as_json("--job", JOBS / "legus.toml", *files, QUICKSTART)
+    assert {Path(each["path"]) for each in found} == {*files, QUICKSTART}
+    bands = {each["path"]: {band["band"] for band in each["bands"]} for each in found}
+    assert bands[str(files[1])] == {"wfc3_f275w", "wfc3_f336w", "wfc3_f438w", "acs_f606w", "acs_f814w"}
+    assert bands[str(files[2])] == {"wfc3_f275w", "wfc3_f336w", "wfc3_f438w", "wfc3_f555w", "wfc3_f814w"}
+
+
+def test_all_entries_of_a_job(tmp_path):
+    job = tmp_path / "job.toml"
+    head = 'name = "j"\noutput = "o"\n[model]\nbands = ["wfc3_f275w", "wfc3_f336w", "wfc3_f438w"]\n'
+    entry = '[[catalogue]]\npath = "{}"\nname = "{}"\n'
+    other = tmp_path / "other.ecsv"
+    other.write_bytes(QUICKSTART.read_bytes())
+    job.write_text(head + entry.format(QUICKSTART, "one") + entry.format(other, "a/b"))
+    found = as_json("--job", job, "--plot", tmp_path / "p.png")
+    assert [each["survey"] for each in found] == ["one", "a/b"]
+    assert sorted(path.name for path in tmp_path.glob("*.png")) == ["p-a%2Fb.png", "p-one.png"]
+    job.write_text(head)
+    for arguments, message in (
+        ([], "--job JOB for all"),
+        (["--job", job], r"job\.toml has no \[\[catalogue"),
+    ):
+        with pytest.raises(UserError, match=f"name a FILE.*{message}"):
+            run(*arguments)
 
 
 def test_files_and_patterns_are_one_catalogue(odd, tmp_path):

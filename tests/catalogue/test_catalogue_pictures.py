@@ -116,3 +116,13 @@ def test_two_bands_have_errors_and_no_colours():
     understood = understand(Request((QUICKSTART,), bands=("wfc3_f336w", "wfc3_f814w")))
     figure = catalogue_figure(describe_file(understood), understood.model)
     assert len(axes_of(figure)) == 2
+
+
+def test_every_band_shows_the_surveys_that_have_most_of_it():
+    understood = understand(Request((QUICKSTART,), overrides=["noise_by=galaxy"]))
+    figure = catalogue_figure(describe_file(understood), understood.model)
+    for axes in axes_of(figure)[:5]:
+        names = [text.get_text() for text in axes.get_legend().get_texts()]
+        assert sorted(name.rpartition("Demo-")[2] for name in names) == ["A", "B", "C"]
+        assert names[0].endswith("Demo-B")
+        assert any(len(line.get_xdata()) > 50 and line.get_marker() == "." for line in axes.get_lines())

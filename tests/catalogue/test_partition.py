@@ -114,6 +114,22 @@ def test_id_repeated_in_another_file_is_flagged(tmp_path):
     assert flags == {"a": [duplicate, duplicate, 0], "b": [0]}
 
 
+@pytest.mark.parametrize("rows_at_once", [1, 4, 1000])
+def test_repeated_ids_are_found_in_whatever_shares_they_are_sought(tmp_path, monkeypatch, rows_at_once):
+    monkeypatch.setattr("batchflow.catalogue.repeated.ROWS_AT_ONCE", rows_at_once)
+    generator = np.random.default_rng(8)
+    pieces = [survey(f"s{k}", generator.choice(["a", "b"], 9).tolist(), first_id=5 * k) for k in range(4)]
+    rows = [row for piece in pieces for row in piece.select(["galaxy", "object_id"]).to_pylist()]
+    parts = write_catalogue(pieces, tmp_path, 3, {})
+    flagged = 0
+    for part in parts:
+        for row in pq.ParquetFile(part.path).read().to_pylist():
+            is_repeated = rows.count({name: row[name] for name in ("galaxy", "object_id")}) > 1
+            assert bool(row["flags"] & Flag.DUPLICATE_ID) == is_repeated
+            flagged += is_repeated
+    assert 0 < flagged < len(rows)
+
+
 def test_checksum_is_sha256(tmp_path):
     path = tmp_path / "c.csv"
     path.write_bytes(b"abc")

@@ -1,4 +1,4 @@
-"""M33 as PHATTER has it: written by hand, and the real file."""
+"""M33 as PHATTER has it: written by hand, and the real file; M31 as PHAT has it, by hand alone."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from astropy.table import MaskedColumn, Table
 
+from batchflow.catalogue.detect import detect_format
 from batchflow.catalogue.read import read_catalogue, read_with_summary
 from batchflow.check import problems
 from batchflow.config import CatalogueSettings, load_job
@@ -103,6 +104,50 @@ def test_infrared_needs_its_zero_points(write):
             read_catalogue(entry(path, **M33), bands)
     found = read_catalogue(entry(path, zero_points={"wfc3_f160w": 1.25}, **M33), bands)
     assert found["flux_wfc3_f160w"][0].as_py() == pytest.approx(3630.78e3 * 10 ** (-0.4 * 21.25), rel=1e-5)
+
+
+SIX = {"wfc3_f275w": "275", "wfc3_f336w": "336", "acs_f475w": "475", "acs_f814w": "814"} | {
+    "wfc3_f110w": "110", "wfc3_f160w": "160",
+}  # fmt: skip
+ANDROMEDA = (10.6847, 41.2687)
+"""Centre of M31, RA and Dec [deg]."""
+
+
+def andromeda(n_rows=40):
+    """Clusters of M31 in the six bands of PHAT, without the ages that are published apart (Johnson+17)."""
+    generator = np.random.default_rng(31)
+    table = Table({"ID": np.arange(1, n_rows + 1, dtype=np.int32)})
+    table["RA"] = ANDROMEDA[0] + generator.uniform(0, 1, n_rows)
+    table["DEC"] = ANDROMEDA[1] + generator.uniform(0, 1, n_rows)
+    table["APRAD"], table["REFF"] = 1.5, 0.6
+    table["APCOR"] = np.float32(-0.12)
+    for k, name in enumerate(SIX.values()):
+        magnitude = (21.0 - 0.4 * k + generator.normal(0, 1, n_rows)).astype(np.float32)
+        table[f"MAG{name}"], table[f"SIG{name}"] = magnitude, np.float32(0.05)
+        table[f"SIG{name}"][k] = -99
+        table[f"MAG{name}"][10 + k] = np.nan
+    return table
+
+
+def test_m31_in_six_bands_of_phat(tmp_path):
+    path, table = tmp_path / "m31.fits", andromeda()
+    table.write(path)
+    found, summary = read_with_summary(entry(path, galaxy="M31", distance_mpc=0.785), tuple(SIX))
+    assert summary.n_rows == found.num_rows == 40
+    assert not summary.warnings
+    for k, (band, name) in enumerate(SIX.items()):
+        magnitude = np.asarray(table[f"MAG{name}"], dtype=float) - 0.12 + AB_MINUS_VEGA[band]
+        expected = 3630.78e3 * 10 ** (-0.4 * magnitude)
+        assert found[f"flux_{band}"].to_numpy() == pytest.approx(expected, rel=1e-5, nan_ok=True)
+        assert np.flatnonzero(found[f"limit_{band}"].to_pylist()).tolist() == [k]
+        assert summary.bands[band] == 39
+    assert summary.flags == {"MISSING_BAND": 6, "UPPER_LIMIT": 6}
+    assert np.isnan(found["published_log_age"].to_numpy()).all()
+
+
+def test_m31_is_told_by_its_columns(tmp_path):
+    andromeda().write(tmp_path / "m31.fits")
+    assert detect_format(tmp_path / "m31.fits", ("legus", "phangs", "phatter", "table"))[0] == "phatter"
 
 
 @pytest.fixture(scope="module")
