@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from batchflow.catalogue.statistics import Description
 from batchflow.mocks.noise import NoiseModel
 from batchflow.physics.bands import AB_MINUS_VEGA
-from batchflow.report.sed_pictures import AB_ZERO
+from batchflow.report.colour_pictures import AB_ZERO
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
