@@ -21,7 +21,7 @@ from batchflow.shards import read_footer, write_table
 
 MEMORY = "300MB"
 """What DuckDB may take before it goes to disk."""
-ROWS_AT_ONCE = 5_000_000
+ROWS_AT_ONCE = 10_000_000
 """Rows among which repeated ids are sought: 10^8 at once took more than `MEMORY`, with the disk's help."""
 MOST_THREADS = 4
 """Each needs some of that memory."""
