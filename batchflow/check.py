@@ -96,8 +96,10 @@ def _shared_files(job: Job) -> list[str]:
 def _settings_problems(job: Job) -> list[str]:
     from batchflow.fit.preset import fit_problems
 
-    found = [*_output_problems(job), *_prior_problems(job), *_grid_problems(job), *_noise_problems(job)]
-    return [*found, *fit_problems(job)]
+    wrong = _prior_problems(job)
+    found = [*_output_problems(job), *wrong, *_grid_problems(job), *_noise_problems(job)]
+    # The nodes of the fit follow from the prior: what is wrong with it need not be said twice.
+    return [*found, *(fit_problems(job) if not wrong else [])]
 
 
 def _look(entry: CatalogueSettings, job: Job) -> str:

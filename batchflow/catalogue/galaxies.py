@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -73,7 +74,7 @@ class GalaxyExtent:
         """Separation that one galaxy's clusters can have [deg]."""
         if not np.isfinite(self.nearest_mpc):
             return UNKNOWN_DEG
-        return float(min(np.degrees(LARGEST_KPC / 1000 / self.nearest_mpc), WIDEST_DEG))
+        return min(math.degrees(LARGEST_KPC / 1000 / float(self.nearest_mpc)), WIDEST_DEG)
 
 
 @dataclass
@@ -168,7 +169,7 @@ def _doubts(name: str, extent: GalaxyExtent) -> list[str]:
             f"galaxy {name!r}: positions {extent.width_deg:.2g} degrees apart, where one galaxy spans "
             f"{extent.widest_deg:.2g} at most: are there two under one name?"
         )
-    if extent.farthest_mpc > DISTANCE_RATIO * extent.nearest_mpc:
+    if extent.farthest_mpc / DISTANCE_RATIO > extent.nearest_mpc:
         found.append(
             f"galaxy {name!r}: distances from {extent.nearest_mpc:.4g} to {extent.farthest_mpc:.4g} Mpc: "
             "are there two galaxies under one name?"
