@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pyarrow as pa
+import pyarrow.compute as pc
 from rich.markup import escape
 from rich.table import Table
 
@@ -53,7 +54,10 @@ def _print_tables(run: Run, posterior: pa.Table) -> None:
     if run.has("validation_comparison"):
         comparison = headline(run.table("validation_comparison").to_arrow())
         if comparison.num_rows:
-            _show(comparison, "Posterior median less published value (clusters with all bands; dex, mag)")
+            # Each survey in a line; its classes are in the page.
+            lines = pc.or_(pc.equal(comparison["survey"], "all"), pc.equal(comparison["class"], "all"))
+            title = "Posterior median less published value (clusters with all bands; dex, mag)"
+            _show(comparison.filter(lines), title)
 
 
 def _show(table: pa.Table, title: str) -> None:
