@@ -11,7 +11,7 @@ from batchflow.report.content import Absence, Block, Listing, Paragraph, Picture
 from batchflow.report.data import MOST, ReportData
 from batchflow.report.pictures import BLUE, LABELS, UNITS, Axis, new_figure, numbers, scatter, span
 from batchflow.validate.calibrate import robust_scatter
-from batchflow.validate.compare import CATASTROPHIC, CLOSE, HALF_STEP, headline
+from batchflow.validate.compare import CATASTROPHIC, CLOSE, HALF_STEP, by_survey, headline
 
 Floats = NDArray[np.float64]
 REACH = {"log_age": 2.0, "log_mass": 1.5, "ebv": 0.8}
@@ -38,8 +38,11 @@ def against_published(data: ReportData) -> Section:
     ]
     table = data.table("validation_comparison")
     if table is not None and table.num_rows:
-        said = "By survey, class and number of modes, all bands: median less published value [dex; mag]."
-        blocks.append(listing(headline(table), said, 40))
+        said = (
+            "By survey, class and number of modes, all bands: median less published value [dex; mag]. "
+            "Classes of each survey: validation_comparison of `batchflow query`."
+        )
+        blocks.append(listing(by_survey(headline(table)), said))
     return Section(title, [*blocks, *_why(data), *_methods(data, "published")])
 
 
@@ -99,16 +102,17 @@ def _methods(data: ReportData, reference: str) -> list[Block]:
     ):
         return []
     kept = table.filter(pc.and_(pc.equal(table["survey"], "all"), pc.equal(table["reference"], reference)))
+    kept = kept.filter(pc.is_in(kept["parameter"], pa.array(data.parameters, pa.string())))
     if not kept.num_rows:
         return []
     said = (
         f"Each method less {reference} [dex; mag for E(B-V)], by number of modes of the posterior. in 68, "
         "in 95: share inside the method's own intervals. By survey: validation_methods of `batchflow query`."
     )
-    order = [("parameter", "descending"), ("modes", "descending")]
-    kept = kept.sort_by(order).drop_columns(["survey", "reference"])
-    first = ["parameter", "modes", "estimate"]
-    return [listing(kept.select([*first, *(name for name in kept.column_names if name not in first)]), said)]
+    rows = kept.drop_columns(["survey", "reference"]).to_pylist()
+    rows.sort(key=lambda row: (data.parameters.index(row["parameter"]), row["modes"] != "all"))
+    first = {"parameter": None, "modes": None, "estimate": None}
+    return [listing(pa.Table.from_pylist([first | row for row in rows]), said)]
 
 
 def _picture(name: str, pairs: dict[str, tuple[Floats, Floats]], word: str, caption: str) -> Picture:
