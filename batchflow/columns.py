@@ -133,8 +133,8 @@ _PLAIN = {
     "n_clusters": Column("", "meta.number", "clusters that the population is of"),
     "n_left_out": Column("", "meta.number", "clusters without draws, or left out by a flag"),
     "medians": Column("", "stat.value", "share of posterior medians per dex (per dex^2 of joint tables)"),
-    "low": Column("", "stat.min", "lower edge of the bin"),
-    "high": Column("", "stat.max", "upper edge of the bin"),
+    "low": Column("", "stat.value;stat.min", "lower edge of the bin"),
+    "high": Column("", "stat.value;stat.max", "upper edge of the bin"),
     **{
         name: Column("", "stat.percentile", f"{share} quantile of the share of clusters per dex")
         for name, share in (

@@ -38,8 +38,8 @@ ABOUT = {
         "Predictive checks and strange clusters, beside those of the mocks; the strangest survey first. "
         "ppc, ood below 001: share of p-values below 0.001, and so on; look for those of the mocks.",
         (
-            *("by", "name", "n", "ppc_median", "ppc_below_001", "ppc_below_05", "ppc_ks_pvalue"),
-            *("ood_below_001", "ood_below_05", "ood_excess_corrected", "efficiency_median"),
+            *("by", "name", "n", "ppc_median", "ppc_below_001", "ppc_ks_pvalue"),
+            *("ood_below_001", "ood_below_05", "ood_excess_corrected"),
         ),
     ),
     "validation_overlap_summary": (
@@ -51,8 +51,8 @@ ABOUT = {
     ),
 }
 """Caption and columns of tables that are known."""
-COUNTED = ("validation_objects", "validation_overlap", "validation_mocks")
-"""Tables of objects."""
+ONLY_NAMED = ("validation_overlap", "validation_mocks")
+"""Tables of objects that other tables sum up."""
 COLORS = (BLUE, ORANGE, GREEN, PURPLE, GREY)
 MARKERS = "os^Dv"
 STRATA_COLUMNS = (
@@ -207,8 +207,9 @@ def _ranks(name: str, table: pa.Table) -> list[Block]:
 
 
 def _others(name: str, table: pa.Table) -> list[Block]:
-    large = name in COUNTED or table.num_rows > LARGE
-    return _counted(name, table) if large else [_listed(name, table)]
+    if name in ONLY_NAMED:
+        return [_named(name, table)]
+    return _counted(name, table) if table.num_rows > LARGE else [_listed(name, table)]
 
 
 def _strata(table: pa.Table) -> Listing:
@@ -247,8 +248,14 @@ def _counted(name: str, table: pa.Table) -> list[Block]:
                 ordered = sorted(counted, key=lambda item: -item["counts"])
                 rows = tuple((item["values"] or NOTHING, item["counts"]) for item in ordered)
                 found.append(Listing(f"Table {short}: rows by {column.name}.", (column.name, "rows"), rows))
-    words = f"Table {short} has {table.num_rows:,} rows; it is the table {name} of `batchflow query`."
-    return [Paragraph(words), *found]
+    return [_named(name, table), *found]
+
+
+def _named(name: str, table: pa.Table) -> Paragraph:
+    short = name.removeprefix("validation_")
+    return Paragraph(
+        f"Table {short} has {table.num_rows:,} rows; it is the table {name} of `batchflow query`."
+    )
 
 
 def _first_way(table: pa.Table) -> pa.Table:

@@ -43,9 +43,11 @@ def populations(data: ReportData) -> Section:
     panels[0, 0].legend(fontsize=7)
     caption = (
         f"Share of clusters per dex, every posterior folded in; {NOTE}. Dotted: posterior medians, counted, "
-        "which errors spread and pile up. Look for: where the line leaves the bands, medians mislead. "
-        f"{len(names) - len(shown)} further galaxies: population of `batchflow query`, and population/*.png."
+        "which errors spread and pile up. Look for: where the dotted line leaves the bands, medians mislead."
     )
+    if len(names) > len(shown):
+        more = len(names) - len(shown)
+        caption += f" {more} further galaxies: population of `batchflow query`, and population/*.png."
     alt = "Distributions of age and mass of the clusters of each galaxy."
     return Section(TITLE, [Picture("populations", figure, alt, caption)])
 
