@@ -51,7 +51,7 @@ def against_fit(data: ReportData) -> Section:
     title = "Against the classical fit"
     joined = _joined(data)
     if joined is None:
-        return Section(title, [Absence("This run has no classical fit.")])
+        return Section(title, [Absence("This run has no classical fit: `batchflow fit JOB` makes it.")])
     if not joined.num_rows:
         return Section(title, [Absence("The classical fit and the posteriors have no cluster in common.")])
     names = [name for name in data.parameters if f"fit_{name}" in joined.column_names]
