@@ -83,14 +83,14 @@ _PLAIN = {
     "member": Column("", "meta.id.part", "network of the ensemble"),
     # Validation: a unit of dex, or mag for E(B-V), goes with the row's parameter.
     "parameter": Column("", "meta.id", "parameter that the row is about"),
-    "estimate": Column("", "meta.id", "q50, the posterior median, or map, the most probable draw"),
+    "estimate": Column("", "meta.id", "q50, the posterior median; map, the most probable draw; or a method"),
     "class": Column("", "src.class", "visual classes that the row counts"),
     "bands": Column("", "meta.id", "number of bands of the clusters that the row counts"),
     "modes": Column("", "meta.id", "number of modes of the clusters that the row counts"),
     "n": Column("", "meta.number", "clusters, or held-out mocks, that the row counts"),
     "n_lost": Column("", "meta.number", "held-out mocks that could not be inferred"),
     "bias": Column("", "stat.value;stat.median", "median of the posterior median less the truth"),
-    "median": Column("", "stat.value;stat.median", "median of the estimate less the published value"),
+    "median": Column("", "stat.value;stat.median", "median of the estimate less the reference (published)"),
     "scatter": Column("", "stat.mad", "1.48 times the median absolute deviation of the difference"),
     "rms": Column("", "stat.rms", "root mean square of the difference"),
     "coverage_68": Column("", "stat.probability", "share of truths in the central 68 % interval"),
@@ -100,8 +100,51 @@ _PLAIN = {
     ),
     "within_0.3": Column("", "stat.probability", "share of differences of at most 0.3"),
     "beyond_1": Column("", "stat.probability", "share of differences above 1"),
-    "in_68": Column("", "stat.probability", "share of published values in the central 68 % interval"),
-    "in_95": Column("", "stat.probability", "share of published values in the central 95 % interval"),
+    "in_68": Column("", "stat.probability", "share of references (published) in the central 68 % interval"),
+    "in_95": Column("", "stat.probability", "share of references (published) in the central 95 % interval"),
+    "reference": Column("", "meta.id", "what the estimate is compared with"),
+    "n_asked": Column("", "meta.number", "held-out mocks that were asked for"),
+    "efficiency_network": Column("", "stat.fit.goodness", "efficiency before any rescue"),
+    "way": Column(
+        "", "meta.id", "delivered, as `infer` writes; weighted, none rescued; network, no likelihood"
+    ),
+    "meaning": Column("", "meta.note", "the row in words"),
+    "reason": Column("", "meta.code.class", "why the median differs from the published values"),
+    "share": Column("", "stat.probability", "share of the survey's objects"),
+    "by": Column("", "meta.id", "what the mocks or clusters are grouped by"),
+    "stratum": Column("", "meta.id", "group, by what is seen of a mock"),
+    "verdict": Column("", "meta.code.qual", "what the tests say of the posteriors of the group"),
+    "tests": Column("", "meta.number", "tests that `pvalue_corrected` allows for"),
+    "ks_pvalue": Column("", "stat.probability", "Kolmogorov-Smirnov p-value of uniform ranks of the truths"),
+    "pvalue": Column("", "stat.probability", "p-value of shift and dispersion of the ranks together"),
+    "pvalue_corrected": Column("", "stat.probability", "p-value of the least of all tests"),
+    "shift_z": Column("", "stat.value", "shift of the ranks in standard deviations; > 0: posteriors too low"),
+    "dispersion_z": Column(
+        "", "stat.value", "spread of the ranks in standard deviations; > 0: posteriors too narrow"
+    ),
+    "gap_nats": Column("", "stat.value", "ln exact less ln network density at the truth"),
+    "kl_exact": Column("", "stat.value", "divergence of the network from the exact posterior [nats]"),
+    "level": Column("", "stat.probability", "level of the interval"),
+    "coverage": Column("", "stat.probability", "share of truths in the interval"),
+    # Populations.
+    "few_clusters": Column(
+        "", "meta.code.qual", "whether so few clusters that the bands are mostly the prior's"
+    ),
+    "n_clusters": Column("", "meta.number", "clusters that the population is of"),
+    "n_left_out": Column("", "meta.number", "clusters without draws, or left out by a flag"),
+    "medians": Column("", "stat.value", "share of posterior medians per dex (per dex^2 of joint tables)"),
+    "low": Column("", "stat.value;stat.min", "lower edge of the bin"),
+    "high": Column("", "stat.value;stat.max", "upper edge of the bin"),
+    **{
+        name: Column("", "stat.percentile", f"{share} quantile of the share of clusters per dex")
+        for name, share in (
+            ("q02", "2.5 %"),
+            ("q16", "16 %"),
+            ("q50", "50 %"),
+            ("q84", "84 %"),
+            ("q97", "97.5 %"),
+        )
+    },
 }
 
 _SUMMARIES = {
@@ -157,6 +200,14 @@ _FORMS = (
         rf"bayes_({_PARAMETER})_std",
         "stat.stdev;{}",
         "{}: likelihood-weighted deviation over the grid's models",
+    ),
+    (rf"true_({_PARAMETER})", "{}", "{}: truth of a held-out mock"),
+    (rf"difference_({_PARAMETER})", "{};arith.diff", "{}: posterior median less published value"),
+    (rf"({_PARAMETER})_low", "{};stat.min", "{}: lower edge of the bin"),
+    (rf"({_PARAMETER})_high", "{};stat.max", "{}: upper edge of the bin"),
+    *(
+        (rf"exact_({_PARAMETER})_{suffix}", ucd, "{}: " + text + ", on the exact grid")
+        for suffix, (ucd, text) in _SUMMARIES.items()
     ),
     *((rf"({_PARAMETER})_{suffix}", ucd, "{}: " + text) for suffix, (ucd, text) in _SUMMARIES.items()),
 )

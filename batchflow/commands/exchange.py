@@ -57,6 +57,16 @@ def provenance(
             print_pairs(title, values)
 
 
+def _files(item: dict[str, Any]) -> list[str]:
+    """Each file of a catalogue over its checksum."""
+    given = item.get("path", item.get("files")) or ()
+    paths = [given] if isinstance(given, str | Path) else list(given)
+    sums = [f"sha256 {checksum}" for checksum in item["sha256"]]
+    if len(paths) != len(sums):
+        return [*map(str, paths), *sums]
+    return [line for pair in zip(map(str, paths), sums, strict=True) for line in pair]
+
+
 def _sections(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """What people read of it; `--json` has all."""
     model, made, exported = (found.get(name) or {} for name in ("model", "made", "export"))
@@ -67,9 +77,7 @@ def _sections(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
         for step in found.get("commands", [])
     }
     catalogues = {
-        f"{item['survey']}": ", ".join(str(item.get("path", item.get("files", "")) or "").split())
-        + "".join(f"\n{'':15}sha256 {checksum}" for checksum in item["sha256"])
-        for item in found.get("catalogues", [])
+        f"{item['survey']}": f"\n{'':15}".join(_files(item)) for item in found.get("catalogues", [])
     }
     engine = {
         key: value for key, value in (found.get("engine") or {}).items() if not isinstance(value, dict | list)

@@ -149,4 +149,6 @@ def shown(value: object) -> str:
 def _decimal(value: float) -> str:
     if 1000 <= abs(value) < 1e7:
         return f"{value:,.0f}"
-    return f"{value:.0e}" if 0 < abs(value) < 1e-3 else f"{value:.3g}"
+    if 0 < abs(value) < 1e-3:
+        return f"{value:.0e}" if abs(value) < 1e-4 else f"{value:.1g}"
+    return f"{value:.3g}"

@@ -9,11 +9,11 @@ from rich.table import Table
 from batchflow.monitor import CONSOLE
 from batchflow.pipeline import Session, StageReport
 from batchflow.report.page import write_page
-from batchflow.report.pictures import numbers, terminal_map
+from batchflow.report.pictures import LONGEST_NAME, numbers, terminal_map
 from batchflow.report.tables import coverage_table, galaxy_table
 from batchflow.results.tables import Run, open_run
 from batchflow.train.plan import read_description
-from batchflow.validate.compare import headline
+from batchflow.validate.compare import by_survey, headline
 
 
 def report_stage(session: Session) -> StageReport:
@@ -51,13 +51,15 @@ def _print_tables(run: Run, posterior: pa.Table) -> None:
     if run.has("validation"):
         _show(run.validation.to_arrow(), "Recovery of held-out mocks")
     if run.has("validation_comparison"):
-        comparison = headline(run.table("validation_comparison").to_arrow())
+        comparison = by_survey(headline(run.table("validation_comparison").to_arrow()))
         if comparison.num_rows:
             _show(comparison, "Posterior median less published value (clusters with all bands; dex, mag)")
 
 
 def _show(table: pa.Table, title: str) -> None:
     shown = Table(*table.column_names, title=title, title_justify="left")
+    # Fields of one galaxy differ at the end of their names.
+    shown.columns[0].min_width = min(LONGEST_NAME, max(map(len, map(str, table.column(0).to_pylist()))))
     for row in table.to_pylist():
         # Names are a catalogue's: brackets in them are no markup.
         shown.add_row(

@@ -41,10 +41,16 @@ def coverage_table(description: dict[str, Any] | None) -> pa.Table:
     Returns
     -------
     pyarrow.Table
-        Empty for a model of a job without catalogues.
+        Surveys with such clusters alone, the most first; empty for a model of a job without catalogues.
     """
     found = (description or {}).get("coverage") or []
-    return pa.Table.from_pylist([{**row, "share": row["outside"] / max(row["clusters"], 1)} for row in found])
+    names = ("survey", "clusters", "outside")
+    rows = [
+        {name: row[name] for name in names} | {"share": row["outside"] / max(row["clusters"], 1)}
+        for row in found
+        if row["outside"]
+    ]
+    return pa.Table.from_pylist(sorted(rows, key=lambda row: -row["share"]))
 
 
 def _galaxy_row(name: str, rows: pa.Table) -> dict[str, Any]:

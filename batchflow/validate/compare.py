@@ -7,6 +7,7 @@ from itertools import product
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from batchflow.schema import PUBLISHED
@@ -79,6 +80,13 @@ def headline(comparison: pa.Table) -> pa.Table:
                 line |= {"within 0.3": row["within_0.3"], "in 95 %": row["in_95"]}
     distinct = {tuple(line.values())[3:]: line for line in reversed(kept.values())}
     return pa.Table.from_pylist(list(reversed(distinct.values())))
+
+
+def by_survey(lines: pa.Table) -> pa.Table:
+    """Of a `headline`, all surveys together by class and modes, and each survey in a single line."""
+    if not lines.num_rows:
+        return lines
+    return lines.filter(pc.or_(pc.equal(lines["survey"], "all"), pc.equal(lines["class"], "all")))
 
 
 def _labels(row: dict[str, object]) -> dict[str, object]:

@@ -64,7 +64,7 @@ def predictive_table(posterior: pa.Table, mocks: Mapping[str, Floats]) -> pa.Tab
         )
     order = ["all", "mocks", "survey", "galaxy"]
     rows.sort(key=lambda row: (order.index(row["by"]), -(row["ood_below_001"] or 0.0)))
-    return pa.Table.from_pylist([{"ood_excess_corrected": None} | row for row in rows])
+    return pa.Table.from_pylist(rows)
 
 
 def _groups(posterior: pa.Table) -> Iterator[tuple[str, str, Mask]]:
@@ -91,6 +91,7 @@ def _row(own: Mapping[str, Floats], mocks: Floats) -> dict[str, Any]:
         "ppc_ks_pvalue": same,
         **{f"ood_below_{name}": _share(ood < level) for name, level in LEVELS.items()},
         "ood_excess_pvalue": float(binom.sf(strange - 1, len(ood), OOD_PVALUE)) if len(ood) else None,
+        "ood_excess_corrected": None,
         "efficiency_median": _median(own["efficiency"]),
         **{name: _share((flags & bit) > 0) for name, bit in SHARES.items()},
     }

@@ -24,6 +24,10 @@ SHOWN = {
         "coverage_95",
     ),
     "figures": ("figure", "way", "value", "error", "ideal", "n"),
+    "methods": (
+        *("parameter", "estimate", "n", "median", "scatter"),
+        *("within_0.3", "beyond_1", "in_68", "in_95"),
+    ),
     "reasons": ("reason", "n", "share", "meaning"),
     "overlap_summary": (
         "survey_1",
@@ -43,6 +47,7 @@ TITLES = {
     "calibration": "Held-out mocks by way (joint: TARP, hpd: highest density; shift > 0: too low, "
     "dispersion > 0: too narrow)",
     "figures": "Held-out mocks: efficiency, and distance from the exact posterior",
+    "methods": "Each method less the published values [dex; mag for E(B-V)]",
     "reasons": "Posterior median and published values of the catalogue",
     "overlap_summary": "Clusters seen in two surveys: second less first",
 }
@@ -64,6 +69,8 @@ def print_summary(run: RunFolder) -> None:
 def _wanted(name: str, row: dict[str, Any]) -> bool:
     if name == "strata":
         return bool(row["way"] == "delivered")
+    if name == "methods":
+        return bool(row["survey"] == row["modes"] == "all" and row["reference"] == "published")
     return name != "reasons" or row["survey"] == "all"
 
 
@@ -77,4 +84,4 @@ def _print(title: str, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> 
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return f"{value:.{3 if abs(value) < 1000 else 4}g}" if isinstance(value, float) else str(value)

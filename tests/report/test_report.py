@@ -23,15 +23,19 @@ from batchflow.report.data import ReportData
 from batchflow.report.page import write_page
 from batchflow.report.sections import SECTIONS, SectionMaker
 from batchflow.report.sections.brief import in_brief
+from batchflow.report.sections.calibration import calibration
 from batchflow.report.sections.chosen import chosen_clusters
+from batchflow.report.sections.clusters import _apart
 from batchflow.report.sections.comparison import against_published
+from batchflow.report.sections.population import populations
 from batchflow.report.sections.trust import worst_objects
 from batchflow.results.tables import open_run
 from batchflow.schema import Flag
 from batchflow.shards import write_table
 
 TITLES = (
-    *("In brief", "All clusters", "Age and mass by galaxy", "Colours by galaxy", "Chosen clusters"),
+    *("In brief", "All clusters", "Age and mass by galaxy", "Colours by galaxy", "Populations"),
+    "Chosen clusters",
     *("Against published values", "Against the classical fit", "Calibration on held-out mocks"),
     *("Further checks", "Trust", "Flags", "Worst objects", "Training", "What was run", "The trained model"),
 )
@@ -245,6 +249,7 @@ def test_classical_fit_is_compared_object_by_object(copied: RunFolder) -> None:
     for path in copied.posterior.glob("*/*.parquet"):
         table = pq.read_table(path, partitioning=None)
         fit = table.select(["galaxy", "object_id", "log_age_q50"])
+        fit = fit.append_column("best_log_age", pc.subtract(fit["log_age_q50"], pa.scalar(0.5, pa.float32())))
         shifted = fit.set_column(2, "log_age_q50", pc.add(fit["log_age_q50"], pa.scalar(0.25, pa.float32())))
         write_table(
             copied.root / "fit" / path.relative_to(copied.posterior),
@@ -257,6 +262,55 @@ def test_classical_fit_is_compared_object_by_object(copied: RunFolder) -> None:
     cells = re.findall(r">([^<>]+)</td>", row[1])
     assert cells[:2] == ["61", "-0.25"]
     assert float(cells[2]) < 1e-6
+    assert re.search(r"best fit value: median.*?>log_age</td><td[^>]*>61</td><td[^>]*>0.5</td>", text, re.S)
+
+
+def test_methods_and_reasons_stand_beside_published_values(copied: RunFolder) -> None:
+    what = {"survey": ["all", "NGC 1"], "modes": ["all", "all"], "parameter": ["log_age", "log_age"]}
+    methods = what | {
+        "estimate": ["classical best fit"] * 2,
+        "reference": ["published"] * 2,
+        "median": [0.1234, 0.5],
+    }
+    reasons = {"survey": ["all", "NGC 1"], "reason": ["agrees", "poor fit"], "n": [7, 1]}
+    for name, table in (("methods", methods), ("reasons", reasons)):
+        pq.write_table(pa.table(table), copied.validation / f"{name}.parquet")
+    text = page_of(copied, (against_published,))
+    assert re.search(r">log_age</td>.*?>classical best fit</td>.*?>0.123</td>", text)
+    assert ">agrees</td>" in text
+    assert ">poor fit</td>" not in text
+
+
+def test_the_worst_stratum_is_the_first_table_of_the_calibration(copied: RunFolder) -> None:
+    strata = {"by": ["n_bands"] * 2, "stratum": ["five", "four"], "parameter": ["ebv"] * 2, "n": [9, 9]}
+    strata |= {"pvalue": [0.5, 0.2], "pvalue_corrected": [1.0, 1.0], "coverage_68": [0.7, 0.6]}
+    pq.write_table(pa.table(strata), copied.validation / "strata.parquet")
+    text = page_of(copied, (calibration,))
+    assert text.index(">four<") < text.index(">five<") < text.index("Recovery of true values")
+
+
+def test_recovery_told_by_way_is_told_once(copied: RunFolder) -> None:
+    ways = {"way": ["delivered"], "parameter": ["hpd"], "n": [9], "coverage_68": [0.7], "coverage_95": [0.9]}
+    pq.write_table(pa.table(ways), copied.validation / "calibration.parquet")
+    text = page_of(copied, (calibration,))
+    assert text.count("Recovery of true values") == 1
+
+
+def test_bands_of_two_cameras_make_no_colour() -> None:
+    pivots = {"a_f555w": 5361.0, "w_f555w": 5308.0, "a_f814w": 8045.0, "w_f814w": 8039.0, "w_f275w": 2710.0}
+    counts = {"a_f555w": 9, "w_f555w": 4, "a_f814w": 9, "w_f814w": 4, "w_f275w": 13}
+    ordered = sorted(pivots, key=pivots.__getitem__)
+    assert _apart(ordered, counts, pivots) == ("w_f275w", "a_f555w", "a_f814w")
+
+
+def test_populations_are_drawn_where_they_were_inferred(copied: RunFolder) -> None:
+    assert "have not been inferred" in page_of(copied, (populations,))
+    edge = np.arange(6.0, 10.0, 0.5)
+    share = {name: edge / 10 + i / 100 for i, name in enumerate(("q02", "q16", "q50", "q84", "q97"))}
+    bins = {"galaxy": "NGC 1", "parameter": "log_age", "low": edge, "high": edge + 0.5, "medians": edge / 10}
+    table = columns(bins | share | {"n_clusters": np.full(len(edge), 60)})
+    write_table(copied.root / "population" / "population.parquet", table, {})
+    assert "pictures/populations.png" in page_of(copied, (populations,))
 
 
 @pytest.mark.slow
@@ -284,6 +338,7 @@ def test_a_hundred_thousand_clusters_make_a_page_of_the_same_size(copied: RunFol
         (12345, "12,345"),
         (0.98765, "0.988"),
         (3e-5, "3e-05"),
+        (-9.2e-4, "-0.0009"),
     ],
 )
 def test_numbers_are_short(value: object, text: str) -> None:

@@ -62,7 +62,12 @@ def test_options_add_their_papers(tmp_path):
     assert not {"gordon2024", "kroupa2001"} & set(cigale)
     (tmp_path / "population").mkdir()
     (tmp_path / "validation").mkdir()
-    assert {"hogg2010", "talts2018"} <= set(cited(tmp_path))
+    assert {"hogg2010", "talts2018", "lemos2023", "lopezpaz2017"} <= set(cited(tmp_path))
+    assert "boquien2019" not in cited(tmp_path)
+    (tmp_path / "fit").mkdir()
+    assert "boquien2019" in cited(tmp_path)
+    assert "turner2021" not in cited(tmp_path)
+    assert "turner2021" in cited(tmp_path, fit={"preset": "phangs"})
 
 
 def test_zero_points_are_cited_where_they_were_used(tmp_path):

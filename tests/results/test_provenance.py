@@ -11,6 +11,7 @@ from toy_runs import add_part, gaussian_draws
 from typer.testing import CliRunner
 
 from batchflow.cli import app
+from batchflow.commands.exchange import _files
 from batchflow.errors import UserError
 from batchflow.flow.description import write_description
 from batchflow.made import command, made
@@ -130,6 +131,12 @@ def test_the_command_prints_and_gives_json(run):
     for words in (WEIGHTS, CATALOGUE, "batchflow run 'my job.toml'", "CCM89", "pyarrow"):
         assert words in text
     check(json.loads(CliRunner().invoke(app, ["provenance", str(path), "--json"]).stdout))
+
+
+def test_each_file_stands_over_its_checksum():
+    item = {"path": ["/data/a b.tab", "/data/c.tab"], "sha256": ["1", "2"]}
+    assert _files(item) == ["/data/a b.tab", "sha256 1", "/data/c.tab", "sha256 2"]
+    assert _files({"path": "/data/*.tab", "sha256": ["1", "2"]}) == ["/data/*.tab", "sha256 1", "sha256 2"]
 
 
 @pytest.mark.parametrize(

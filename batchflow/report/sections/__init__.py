@@ -15,6 +15,7 @@ from batchflow.report.sections.calibration import calibration, other_tables
 from batchflow.report.sections.chosen import chosen_clusters
 from batchflow.report.sections.clusters import all_clusters, by_galaxy, colours_by_galaxy
 from batchflow.report.sections.comparison import against_fit, against_published
+from batchflow.report.sections.population import populations
 from batchflow.report.sections.training import training
 from batchflow.report.sections.trust import flags, trust, worst_objects
 from batchflow.report.sections.what_ran import model_card_section, what_ran
@@ -26,6 +27,7 @@ SECTIONS: tuple[SectionMaker, ...] = (
     all_clusters,
     by_galaxy,
     colours_by_galaxy,
+    populations,
     chosen_clusters,
     against_published,
     against_fit,

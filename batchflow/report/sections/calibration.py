@@ -26,14 +26,40 @@ RECOVERED = {"parameter", "n", "coverage_68", "coverage_95"}
 CURVE = {"parameter", "level", "coverage"}
 RANKS = {"parameter", "low", "high", "count", "expected"}
 STRATA = {"stratum"}
-OWN_SECTION = ("validation_comparison",)
+OWN_SECTION = ("validation_comparison", "validation_methods", "validation_reasons")
+NAMES = LABELS | {"hpd": "highest density", "joint": "joint (TARP)"}
+"""Of what is tested: parameters, the posterior's density, all parameters together."""
+ABOUT = {
+    "validation_figures": (
+        "Held-out mocks: efficiency, distance from the exact posterior in nats, and a classifier's accuracy.",
+        ("figure", "way", "value", "error", "ideal", "n", "meaning"),
+    ),
+    "validation_predictive": (
+        "Predictive checks and strange clusters, beside those of the mocks; the strangest survey first. "
+        "ppc, ood below 001: share of p-values below 0.001, and so on; look for those of the mocks.",
+        (
+            *("by", "name", "n", "ppc_median", "ppc_below_001", "ppc_ks_pvalue"),
+            *("ood_below_001", "ood_below_05", "ood_excess_corrected"),
+        ),
+    ),
+    "validation_overlap_summary": (
+        "Clusters seen in two surveys: second less first; pulls in standard deviations of both.",
+        (
+            *("survey_1", "survey_2", "parameter", "n", "median", "scatter", "within_0.3", "beyond_1"),
+            *("pull_median", "pull_scatter", "agree_95"),
+        ),
+    ),
+}
+"""Caption and columns of tables that are known."""
+ONLY_NAMED = ("validation_overlap", "validation_mocks")
+"""Tables of objects that other tables sum up."""
 COLORS = (BLUE, ORANGE, GREEN, PURPLE, GREY)
 MARKERS = "os^Dv"
 STRATA_COLUMNS = (
     *("by", "stratum", "parameter", "n", "coverage_68", "coverage_95"),
     *("pvalue", "pvalue_corrected", "verdict"),
 )
-MOST_LINES, MOST_COLUMNS, MOST_PANELS = 30, 12, 8
+MOST_LINES, MOST_STRATA, MOST_COLUMNS, MOST_PANELS = 30, 10, 12, 8
 LARGE = 200
 """Rows above which a table is counted, not listed."""
 
@@ -45,12 +71,13 @@ LOOK = (
 
 def calibration(data: ReportData) -> Section:
     """Recovery, coverage curves and ranks, as far as `validate` made them."""
-    tables = dict(_tables(data))
+    tables = _recovered_once(dict(_tables(data)))
     blocks: list[Block] = []
     for kind, maker in ((RECOVERED, _recovery), (CURVE, _curves), (RANKS, _ranks)):
         for name, table in tables.items():
             if _is(table, kind):
                 blocks += maker(name, table)
+    blocks = [*(_strata(table) for table in tables.values() if _is(table, STRATA)), *blocks]
     if not blocks:
         lacking = (
             "No calibration has been measured: `batchflow validate JOB` infers mocks whose truth is known."
@@ -69,7 +96,7 @@ def other_tables(data: ReportData) -> Section:
     title = "Further checks"
     blocks: list[Block] = []
     for name, table in _tables(data):
-        if not any(_is(table, kind) for kind in (RECOVERED, CURVE, RANKS)):
+        if not any(_is(table, kind) for kind in (RECOVERED, CURVE, RANKS, STRATA)):
             blocks += _others(name, table)
     return Section(title, blocks or [Absence("There are no further tables in validation/.")])
 
@@ -80,6 +107,14 @@ def _tables(data: ReportData) -> Iterator[tuple[str, pa.Table]]:
             table = data.sample(name)
             if table is not None and table.num_rows:
                 yield name, table
+
+
+def _recovered_once(tables: dict[str, pa.Table]) -> dict[str, pa.Table]:
+    """Without tables of recovery that another says by way of inference, in more words."""
+    recovered = {name: table for name, table in tables.items() if _is(table, RECOVERED)}
+    by_way = {name for name, table in recovered.items() if "way" in table.column_names}
+    spare = set(recovered) - by_way if by_way else set()
+    return {name: table for name, table in tables.items() if name not in spare}
 
 
 def _is(table: pa.Table, kind: Set[str]) -> bool:
@@ -98,7 +133,7 @@ def _recovery(name: str, table: pa.Table) -> list[Block]:
         label = f"{100 * level:.0f} % interval"
         axes.errorbar(place, found, chance, fmt=marker, color=color, capsize=3, label=label)
     lowest = min(0.5, 0.95 * min(float(row["coverage_68"]) for row in rows))
-    axes.set_xticks(place, [LABELS.get(row["parameter"], row["parameter"]).split(" [")[0] for row in rows])
+    axes.set_xticks(place, [NAMES.get(row["parameter"], row["parameter"]).split(" [")[0] for row in rows])
     axes.set(xlim=(-0.6, len(rows) - 0.4), ylim=(lowest, 1.02), ylabel="share of truths inside")
     axes.legend(fontsize=9, loc="lower left")
     caption = f"Share of true values inside the posterior intervals{_way(table)}, by parameter. {LOOK}"
@@ -106,7 +141,8 @@ def _recovery(name: str, table: pa.Table) -> list[Block]:
     shown = table.select([column for column in table.column_names if column != "meaning"])
     said = (
         "Recovery of true values. bias and scatter: median and 1.48 MAD of posterior median less truth "
-        "[dex; mag for E(B-V)]; a p-value below 0.01 says that the ranks are not even."
+        "[dex; mag for E(B-V)]; a p-value below 0.01 says that the ranks are not even. joint: all parameters "
+        "together (TARP); hpd: by posterior density."
     )
     return [Picture(f"{_stem(name)}-coverage", figure, alt, caption), listing(shown, said)]
 
@@ -120,7 +156,7 @@ def _curves(name: str, table: pa.Table) -> list[Block]:
     for i, parameter in enumerate(_values(kept, "parameter")[:MOST_PANELS]):
         own = kept.filter(pc.equal(kept["parameter"], parameter)).sort_by("level")
         level, found = (np.array(own[column].to_pylist(), dtype=float) for column in ("level", "coverage"))
-        color, label = COLORS[i % len(COLORS)], LABELS.get(parameter, parameter).split(" [")[0]
+        color, label = COLORS[i % len(COLORS)], NAMES.get(parameter, parameter).split(" [")[0]
         left.plot(level, found, MARKERS[i % len(MARKERS)] + "-", ms=3, lw=1.2, color=color, label=label)
         right.plot(level, found - level, MARKERS[i % len(MARKERS)] + "-", ms=3, lw=1.2, color=color)
         if "error" in own.column_names and i == 0:
@@ -159,7 +195,7 @@ def _ranks(name: str, table: pa.Table) -> list[Block]:
         panel.axhline(expected[0], color="k", lw=1, ls="--")
         reach = 2 * np.sqrt(expected[0])
         panel.axhspan(expected[0] - reach, expected[0] + reach, color=GREY, alpha=0.3, lw=0)
-        panel.set(title=LABELS.get(parameter, parameter).split(" [")[0], xlabel="rank of the truth")
+        panel.set(title=NAMES.get(parameter, parameter).split(" [")[0], xlabel="rank of the truth")
     panels[0].set_ylabel("mocks")
     caption = (
         f"Ranks of the truth among the posterior draws{_way(table)}. Look for: even bars within the grey "
@@ -171,8 +207,8 @@ def _ranks(name: str, table: pa.Table) -> list[Block]:
 
 
 def _others(name: str, table: pa.Table) -> list[Block]:
-    if _is(table, STRATA):
-        return [_strata(table)]
+    if name in ONLY_NAMED:
+        return [_named(name, table)]
     return _counted(name, table) if table.num_rows > LARGE else [_listed(name, table)]
 
 
@@ -180,14 +216,21 @@ def _strata(table: pa.Table) -> Listing:
     """Kinds of mocks, those first whose posteriors are least likely to be right."""
     kept = _first_way(table)
     known = [name for name in STRATA_COLUMNS if name in kept.column_names]
-    if "pvalue_corrected" in known:
-        kept = kept.sort_by("pvalue_corrected")
-    said = f"Calibration by kind of mock{_way(table)}, the worst first; p-values corrected for all tests."
-    return listing(kept.select(known), said, MOST_LINES)
+    order = [(name, "ascending") for name in ("pvalue_corrected", "pvalue") if name in known]
+    if order:
+        kept = kept.sort_by(order)
+    said = (
+        f"Calibration by kind of mock{_way(table)}, the worst first; a p-value below 0.01, corrected "
+        "for all tests, says that posteriors of this kind are wrong."
+    )
+    return listing(kept.select(known), said, MOST_STRATA)
 
 
 def _listed(name: str, table: pa.Table) -> Listing:
     flat = [item.name for item in table.schema if not pa.types.is_nested(item.type)]
+    about, wanted = ABOUT.get(name, ("", ()))
+    if wanted and set(wanted) <= set(flat):
+        return listing(table.select(wanted), about, MOST_LINES)
     said = f"Table {name.removeprefix('validation_')}"
     if len(flat) > MOST_COLUMNS:
         said += f", the first {MOST_COLUMNS} of {len(flat)} columns"
@@ -205,8 +248,14 @@ def _counted(name: str, table: pa.Table) -> list[Block]:
                 ordered = sorted(counted, key=lambda item: -item["counts"])
                 rows = tuple((item["values"] or NOTHING, item["counts"]) for item in ordered)
                 found.append(Listing(f"Table {short}: rows by {column.name}.", (column.name, "rows"), rows))
-    words = f"Table {short} has {table.num_rows:,} rows; it is the table {name} of `batchflow query`."
-    return [Paragraph(words), *found]
+    return [_named(name, table), *found]
+
+
+def _named(name: str, table: pa.Table) -> Paragraph:
+    short = name.removeprefix("validation_")
+    return Paragraph(
+        f"Table {short} has {table.num_rows:,} rows; it is the table {name} of `batchflow query`."
+    )
 
 
 def _first_way(table: pa.Table) -> pa.Table:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +24,8 @@ Panel = Callable[["Axes", str], None]
 COLUMNS, ROWS = 4, 3
 """Panels of a figure."""
 MOST_GALAXIES = 36
+TWINS = 1.03
+"""Ratio of pivot wavelengths below which two bands are the same filter of two cameras."""
 NO_POSTERIOR = "This run has no posteriors (yet)."
 
 
@@ -110,14 +112,13 @@ class _Colours:
 
     @classmethod
     def of(cls, data: ReportData, light: RunLight, galaxy: str) -> _Colours | None:
-        """Of a galaxy's own bands; None with fewer than three."""
+        """Of a galaxy's own bands, one for each wavelength; None with fewer than three."""
         table = data.catalogue
         if table is None:
             return None
         fluxes = fluxes_of(table, light.bands)[is_galaxy(table, galaxy)]
-        seen: list[bool] = np.asarray((fluxes > 0).any(axis=0)).tolist()
-        measured = [band for band, found in zip(light.bands, seen, strict=True) if found]
-        bands = tuple(sorted(measured, key=lambda band: light.pivots[band]))
+        counts = dict(zip(light.bands, (fluxes > 0).sum(axis=0).tolist(), strict=True))
+        bands = _apart(sorted(filter(counts.get, counts), key=light.pivots.__getitem__), counts, light.pivots)
         return cls(fluxes, bands, light.fluxes, light.middle()) if len(bands) > 2 else None
 
     def everything(self, i: int) -> Floats:
@@ -136,6 +137,17 @@ class _Colours:
         axes.set_ylim(limits[1][::-1])
         axes.set_xlabel(f"{red.label} [{system_of(*self.pairs[0])}]", fontsize=7)
         axes.set_ylabel(f"{blue.label} [{system_of(*self.pairs[1])}]", fontsize=7)
+
+
+def _apart(bands: list[str], counts: dict[str, int], pivots: Mapping[str, float]) -> tuple[str, ...]:
+    """Bands in order of wavelength, less those that another camera has as well: their colour is none."""
+    kept: list[str] = []
+    for band in bands:
+        if not kept or pivots[band] > TWINS * pivots[kept[-1]]:
+            kept.append(band)
+        elif counts[band] > counts[kept[-1]]:
+            kept[-1] = band
+    return tuple(kept)
 
 
 def _overview(data: ReportData) -> Picture:

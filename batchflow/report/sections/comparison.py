@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from batchflow.report.content import Absence, Block, Listing, Paragraph, Picture, Section, listing
 from batchflow.report.data import MOST, ReportData
 from batchflow.report.pictures import BLUE, LABELS, UNITS, Axis, new_figure, numbers, scatter, span
 from batchflow.validate.calibrate import robust_scatter
-from batchflow.validate.compare import CATASTROPHIC, CLOSE, HALF_STEP, headline
+from batchflow.validate.compare import CATASTROPHIC, CLOSE, HALF_STEP, by_survey, headline
 
 Floats = NDArray[np.float64]
 REACH = {"log_age": 2.0, "log_mass": 1.5, "ebv": 0.8}
@@ -37,9 +38,12 @@ def against_published(data: ReportData) -> Section:
     ]
     table = data.table("validation_comparison")
     if table is not None and table.num_rows:
-        said = "By survey, class and number of modes, all bands: median less published value [dex; mag]."
-        blocks.append(listing(headline(table), said, 40))
-    return Section(title, blocks)
+        said = (
+            "By survey, class and number of modes, all bands: median less published value [dex; mag]. "
+            "Classes of each survey: validation_comparison of `batchflow query`."
+        )
+        blocks.append(listing(by_survey(headline(table)), said))
+    return Section(title, [*blocks, *_why(data), *_methods(data, "published")])
 
 
 def against_fit(data: ReportData) -> Section:
@@ -47,7 +51,7 @@ def against_fit(data: ReportData) -> Section:
     title = "Against the classical fit"
     joined = _joined(data)
     if joined is None:
-        return Section(title, [Absence("This run has no classical fit.")])
+        return Section(title, [Absence("This run has no classical fit: `batchflow fit JOB` makes it.")])
     if not joined.num_rows:
         return Section(title, [Absence("The classical fit and the posteriors have no cluster in common.")])
     names = [name for name in data.parameters if f"fit_{name}" in joined.column_names]
@@ -60,7 +64,55 @@ def against_fit(data: ReportData) -> Section:
         "grid. Both have the same likelihood and prior. Look for: a thin ridge on the line; what lies off "
         "it, the network or the grid got wrong."
     )
-    return Section(title, [_picture("fit", pairs, "fit:", look), _agreement(pairs, "classical fit", {})])
+    blocks: list[Block] = [_picture("fit", pairs, "fit:", look), _agreement(pairs, "classical fit", {})]
+    best = {
+        name: (numbers(joined, f"best_{name}"), pair[1]) for name, pair in pairs.items() if _has(joined, name)
+    }
+    if best:
+        look = (
+            "Posterior median of the network against the model with the least chi2 on the classical fit's "
+            "grid. Look for: a ridge on the line; clumps off it are clusters with several modes, of which a "
+            "best fit takes one."
+        )
+        blocks += [_picture("best-fit", best, "best fit:", look), _agreement(best, "best fit", {})]
+    return Section(title, [*blocks, *_methods(data, "exact grid")])
+
+
+def _has(joined: pa.Table, name: str) -> bool:
+    return f"best_{name}" in joined.column_names and bool(np.isfinite(numbers(joined, f"best_{name}")).any())
+
+
+def _why(data: ReportData) -> list[Block]:
+    """For which reasons posteriors and published values differ, all surveys together."""
+    table = data.table("validation_reasons")
+    if table is None or not {"survey", "reason", "n"} <= set(table.column_names):
+        return []
+    kept = table.filter(pc.equal(table["survey"], "all")).drop_columns("survey")
+    said = (
+        "Why they differ. By survey: validation_reasons of `batchflow query`; by object: validation_objects."
+    )
+    return [listing(kept, said)] if kept.num_rows else []
+
+
+def _methods(data: ReportData, reference: str) -> list[Block]:
+    """Each method against one of them, by parameter and mode, all surveys together."""
+    table = data.table("validation_methods")
+    if table is None or not {"survey", "modes", "parameter", "estimate", "reference"} <= set(
+        table.column_names
+    ):
+        return []
+    kept = table.filter(pc.and_(pc.equal(table["survey"], "all"), pc.equal(table["reference"], reference)))
+    kept = kept.filter(pc.is_in(kept["parameter"], pa.array(data.parameters, pa.string())))
+    if not kept.num_rows:
+        return []
+    said = (
+        f"Each method less {reference} [dex; mag for E(B-V)], by number of modes of the posterior. in 68, "
+        "in 95: share inside the method's own intervals. By survey: validation_methods of `batchflow query`."
+    )
+    rows = kept.drop_columns(["survey", "reference"]).to_pylist()
+    rows.sort(key=lambda row: (data.parameters.index(row["parameter"]), row["modes"] != "all"))
+    first = {"parameter": None, "modes": None, "estimate": None}
+    return [listing(pa.Table.from_pylist([first | row for row in rows]), said)]
 
 
 def _picture(name: str, pairs: dict[str, tuple[Floats, Floats]], word: str, caption: str) -> Picture:
@@ -127,6 +179,7 @@ def _joined(data: ReportData) -> pa.Table | None:
     known = data.run.table(FIT).dataset.schema.names
     names = [name for name in data.parameters if f"{name}_q50" in known]
     columns = [f"p.{name}_q50 AS own_{name}, f.{name}_q50 AS fit_{name}" for name in names]
+    columns += [f"f.best_{name}" for name in names if f"best_{name}" in known]
     step = -(-data.total // MOST)
     return data.run.query(
         f"SELECT {', '.join(columns) or 'p.galaxy'} FROM posterior p JOIN {FIT} f USING (galaxy, object_id) "  # noqa: S608

@@ -68,6 +68,8 @@ def trust(data: ReportData) -> Section:
     outside = coverage_table(data.description)
     if outside.num_rows:
         blocks.append(listing(outside, "Clusters outside what the network was trained on, by survey."))
+    elif (data.description or {}).get("coverage"):
+        blocks.append(Paragraph("No cluster of any survey lies outside what the network was trained on."))
     return Section(title, blocks)
 
 
