@@ -33,7 +33,7 @@ class Flag(IntFlag):
     UPPER_LIMIT = 2
     """At least one band is an upper limit."""
     BAD_ERROR = 4
-    """A band was set aside: its flux has no finite, positive error."""
+    """A band was set aside: an infinite flux, no finite, positive error, or a limit not above zero."""
     NEGATIVE_FLUX = 8
     """A measured flux is negative; it is used as it stands."""
     DUPLICATE_ID = 16

@@ -38,6 +38,8 @@ class GalaxyExtent:
     """Least distance [Mpc]; infinite when none is known."""
     farthest_mpc: float = -np.inf
     """Largest distance [Mpc]."""
+    n_off: int = 0
+    """Clusters whose coordinates are no place on the sky."""
 
     def add(self, directions: Floats, distances: Floats) -> None:
         """Take in clusters.
@@ -59,6 +61,7 @@ class GalaxyExtent:
     def merge(self, other: GalaxyExtent) -> None:
         """Take in what another extent covers."""
         self.n_rows += other.n_rows
+        self.n_off += other.n_off
         self.low, self.high = np.fmin(self.low, other.low), np.fmax(self.high, other.high)
         self.nearest_mpc = min(self.nearest_mpc, other.nearest_mpc)
         self.farthest_mpc = max(self.farthest_mpc, other.farthest_mpc)
@@ -85,10 +88,12 @@ class GalaxyTally:
 
     def add(self, table: pa.Table) -> None:
         """Take in normalised clusters."""
-        directions = _directions(table["ra"].to_numpy(), table["dec"].to_numpy())
+        ra, dec = table["ra"].to_numpy(), table["dec"].to_numpy()
+        directions, off = _directions(ra, dec), _off_the_sky(ra, dec)
         distances = table["distance_mpc"].to_numpy()
         for name, rows in by_galaxy(table):
             self.extents[name].add(directions[rows], distances[rows])
+            self.extents[name].n_off += int(off[rows].sum())
 
     def merge(self, other: GalaxyTally) -> None:
         """Take in another tally."""
@@ -162,8 +167,18 @@ def _directions(ra: Floats, dec: Floats) -> Floats:
         )
 
 
+def _off_the_sky(ra: Floats, dec: Floats) -> NDArray[np.bool_]:
+    """Coordinates that nothing on the sky has [deg]; NaN is unknown, and right ascension may be signed."""
+    return (ra < -180) | (ra > 360) | (np.abs(dec) > 90)
+
+
 def _doubts(name: str, extent: GalaxyExtent) -> list[str]:
     found = []
+    if extent.n_off:
+        found.append(
+            f"galaxy {name!r}: {extent.n_off} positions are not on the sky; expected right ascensions from 0 "
+            "to 360 and declinations from -90 to 90 degrees: are the columns right, and in degrees?"
+        )
     if extent.width_deg > extent.widest_deg:
         found.append(
             f"galaxy {name!r}: positions {extent.width_deg:.2g} degrees apart, where one galaxy spans "

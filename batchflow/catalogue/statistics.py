@@ -31,7 +31,7 @@ from batchflow.schema import Flag, limit_column
 REASONS = {
     "MISSING_BAND": "a band of the survey was not measured; it is left out of the likelihood",
     "UPPER_LIMIT": "a band is an upper limit; it is used as one",
-    "BAD_ERROR": "a flux without a finite, positive error; the band is set aside",
+    "BAD_ERROR": "infinite flux, no finite, positive error, or limit not above zero; the band is set aside",
     "NEGATIVE_FLUX": "a flux below zero; it is used as it stands",
     "DUPLICATE_ID": "another row of the galaxy has the same id; both are inferred",
     "NO_BAND": "no measured band; not inferred",

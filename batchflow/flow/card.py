@@ -13,6 +13,7 @@ from batchflow.flow.description import load_description
 from batchflow.paths import RunFolder
 from batchflow.prior_settings import PriorSettings
 from batchflow.schema import unit_of
+from batchflow.shards import read_footer, write_text
 
 CARD_FILE = "README.md"
 
@@ -107,12 +108,38 @@ def card_of(path: Path) -> str:
     if not path.is_dir():
         raise UserError(f"{path} is no folder; give a run folder or a model folder")
     folder = run.model if run.model.is_dir() else path
-    table = run.validation / "recovery.parquet"
-    rows = pq.read_table(table, partitioning=None).to_pylist() if table.is_file() else []
+    description = load_description(folder)
     try:
-        return model_card(load_description(folder), rows)
+        return model_card(description, _recovery(run, description))
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder}: the description of the model lacks {error}; train again") from None
+
+
+def refresh_card(run: RunFolder) -> None:
+    """Write the card of a run's model anew: it has been validated since.
+
+    Parameters
+    ----------
+    run : RunFolder
+        With a model. No checksum is of the card.
+
+    Raises
+    ------
+    UserError
+        When the file system refuses.
+    """
+    path, text = run.model / CARD_FILE, card_of(run.root)
+    if not path.is_file() or path.read_text(encoding="utf-8") != text:
+        write_text(path, text)
+
+
+def _recovery(run: RunFolder, description: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Recovery of held-out mocks by this very model; nothing where another was validated, or none."""
+    path = run.validation / "recovery.parquet"
+    footer = read_footer(path)
+    if footer is None or footer[0].get("settings", {}).get("weights") != description.get("weights_sha256"):
+        return []
+    return pq.read_table(path, partitioning=None).to_pylist()
 
 
 def _what(description: Mapping[str, Any], members: int) -> str:
@@ -198,8 +225,8 @@ def _training(description: Mapping[str, Any], members: int) -> str:
 def _calibration(recovery: Sequence[Mapping[str, Any]]) -> str:
     if not recovery:
         return (
-            "Not measured when this card was written. `batchflow validate JOB` measures it, and "
-            "`batchflow model-card RUN` then shows it."
+            "Not measured when this card was written. `batchflow validate JOB` measures it, and writes the "
+            "card anew."
         )
     names = ("parameter", "n", "bias", "scatter", "coverage_68", "coverage_95", "rank_pvalue")
     rows = [

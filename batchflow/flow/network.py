@@ -18,6 +18,9 @@ __all__ = ["PosteriorNetwork", "Specification"]
 
 DRAWS_AT_ONCE = 16_384
 """Draws that pass through the flow together: their hidden layers stay in the cache."""
+VECTOR = 16
+"""Numbers of single precision in a processor's longest vector: what is left over at the end of an array is
+computed one by one, and its last digits may be others."""
 
 
 @dataclass
@@ -128,7 +131,7 @@ class PosteriorNetwork:
             Parameters in their units, `log_mass` as seen at 10 pc; and the natural logarithm of the
             density they were drawn from, per unit of each parameter.
         """
-        size = max(1, DRAWS_AT_ONCE // max(1, base.shape[1]))
+        size = _rows_at_once(base.shape[1])
         with torch.no_grad():
             features = make_features(self.noise, seen, survey)
             conditions = [member.condition(features) for member in self.members]
@@ -161,6 +164,12 @@ class PosteriorNetwork:
             every[:, part] = log_prob  # exact: no way back through the flow
             densities.append(every + math.log(log_prob.shape[1] / n_draws))
         return theta, torch.stack(densities).logsumexp(0)
+
+
+def _rows_at_once(n_draws: int) -> int:
+    """Clusters whose draws pass through the flow together: whole vectors of them."""
+    step = VECTOR // math.gcd(VECTOR, n_draws) if n_draws else 1
+    return max(step, DRAWS_AT_ONCE // max(1, n_draws) // step * step)
 
 
 def _rows(condition: Condition, index: slice) -> Condition:

@@ -197,7 +197,7 @@ def _words(table: Any, name: str) -> list[str]:
 
 
 def _flags(clusters: Clusters) -> NDArray[np.int32]:
-    bad = np.isfinite(clusters.flux) & ~(np.isfinite(clusters.error) & (clusters.error > 0))
+    bad = ~np.isnan(clusters.flux) & ~clusters.measured
     negative = clusters.measured & (clusters.flux < 0)
     bits = Flag.MISSING_BAND * ~clusters.measured.all(axis=1) + Flag.BAD_ERROR * bad.any(axis=1)
     return (bits + Flag.NEGATIVE_FLUX * negative.any(axis=1)).astype(np.int32)

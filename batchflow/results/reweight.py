@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -21,8 +21,15 @@ from scipy.special import logsumexp
 from batchflow.errors import UserError
 from batchflow.infer.posterior import TABLE_FILE
 from batchflow.infer.summary import summarise
-from batchflow.infer.table import current_mass_columns, evidence_error, mode_columns, touches_edge
+from batchflow.infer.table import (
+    POOR_FIT,
+    current_mass_columns,
+    evidence_error,
+    mode_columns,
+    touches_edge,
+)
 from batchflow.made import made
+from batchflow.mocks.prior import log_prior
 from batchflow.paths import RunFolder
 from batchflow.physics.table import FluxTable
 from batchflow.plan import fingerprint, flatten
@@ -34,6 +41,7 @@ from batchflow.results.stored import (
     stored_prior,
     stored_settings,
 )
+from batchflow.results.stored_fit import StoredFit, stored_fit
 from batchflow.schema import Flag
 from batchflow.shards import read_footer, write_json, write_table
 
@@ -70,11 +78,12 @@ def reweight_run(folder: str | Path, priors: Sequence[str], out: str = "") -> tu
     files = draws_files(source)
     change = make_change(stored_prior(stored_settings(files[0]), files[0]), priors)
     target = _target(source, priors, out)
-    table = _flux_table(source)
+    origin = _inferred(source)
+    given = _Given(source, origin, _flux_table(origin))
     counted = []
     with _new_folder(target) as work:
         for path in files:
-            counted.append(_reweight_part(path, source, work, change, table))
+            counted.append(_reweight_part(path, given, work, change))
         note = {"source": os.path.relpath(source, target), "prior": change.new.model_dump(mode="json")}
         write_json(work / SOURCE_FILE, note)
     efficiency = np.concatenate([part.efficiency for part in counted])
@@ -130,7 +139,16 @@ class _Counted:
     lost: int
 
 
-def _reweight_part(path: Path, source: Path, work: Path, change: Change, table: FluxTable | None) -> _Counted:
+class _Given(NamedTuple):
+    source: Path
+    """The folder that is reweighted."""
+    origin: Path
+    """The run that its draws come from."""
+    table: FluxTable | None
+
+
+def _reweight_part(path: Path, given: _Given, work: Path, change: Change) -> _Counted:
+    source = given.source
     settings = stored_settings(path)
     if stored_prior(settings, path) != change.old:
         raise UserError(f"{path} was made under another prior than the other parts; infer the run anew")
@@ -144,7 +162,10 @@ def _reweight_part(path: Path, source: Path, work: Path, change: Change, table: 
     footer = _footer(path, settings, change)
     target = RunFolder(work)
     write_table(target.draws / place, _with_weights(stored, before, after), footer)
-    columns, counted = _columns(summary, (before, after), change, settings, table)
+    columns, counted = _columns(summary, (before, after), change, settings, given.table)
+    fit = stored_fit(RunFolder(given.origin), place, stored, settings)
+    if fit is not None:
+        columns |= _best(after, fit, change, columns["flags"])
     write_table(target.posterior / place, _with_columns(summary, columns), footer)
     return counted
 
@@ -156,7 +177,7 @@ def _columns(
     settings: Mapping[str, Any],
     table: FluxTable | None,
 ) -> tuple[dict[str, Any], _Counted]:
-    """New columns of the posterior table; those that need more than the draws become NaN."""
+    """New columns of the posterior table that the draws alone give; the others become NaN."""
     before, after = draws
     boxes = change.new.boxes()
     columns: dict[str, Any] = {}
@@ -181,6 +202,21 @@ def _columns(
         few = (share < least) | lost
     columns["flags"] = _flags(summary, few, lost, touches_edge(after, boxes), looked)
     return columns, _Counted(share, int(inferred.sum()), int(few.sum()), int(lost.sum()))
+
+
+def _best(draws: StoredDraws, fit: StoredFit, change: Change, flags: NDArray[np.int32]) -> dict[str, Any]:
+    """Columns that need the fit of each draw: the one of highest density, and what the weights average."""
+    prior = {name: values.clip(*change.new.boxes()[name]) for name, values in draws.values.items()}
+    density = np.where(draws.weights > 0, fit.log_likelihood + log_prior(change.new, prior), -np.inf)
+    best = np.argmax(np.nan_to_num(density, nan=-np.inf), axis=1)[:, None]
+    columns = {
+        f"{name}_map": np.take_along_axis(values, best, 1)[:, 0] for name, values in draws.values.items()
+    }
+    pvalue = (draws.weights * fit.tail).sum(1)
+    chi2 = np.where(np.isnan(pvalue), np.nan, np.take_along_axis(fit.chi2, best, 1)[:, 0])
+    poor = np.where(np.isnan(pvalue), flags & Flag.POOR_FIT, Flag.POOR_FIT * (pvalue < POOR_FIT))
+    kept = ((flags & ~Flag.POOR_FIT) | poor).astype(np.int32)
+    return columns | {"ppc_chi2": chi2, "ppc_pvalue": pvalue, "flags": kept}
 
 
 def _flags(
@@ -261,14 +297,17 @@ def _new_folder(target: Path) -> Iterator[Path]:
 
 
 def _flux_table(folder: Path) -> FluxTable | None:
-    """The flux table of the run that draws come from, for the mass of surviving stars."""
+    """The flux table of a run, for the mass of surviving stars."""
     path = RunFolder(folder).model / TABLE_FILE
-    if path.is_file():
-        return FluxTable.load(path)
+    return FluxTable.load(path) if path.is_file() else None
+
+
+def _inferred(folder: Path) -> Path:
+    """The run that draws come from, however often they were reweighted."""
     note = folder / SOURCE_FILE
     if not note.is_file():
-        return None
-    return _flux_table((folder / json.loads(note.read_text(encoding="utf-8"))["source"]).resolve())
+        return folder
+    return _inferred((folder / json.loads(note.read_text(encoding="utf-8"))["source"]).resolve())
 
 
 def _numbers(table: pa.Table, name: str) -> Floats:

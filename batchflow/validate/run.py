@@ -9,6 +9,7 @@ import pyarrow.dataset as ds
 
 from batchflow.cluster import CPU, Pool, require, run_units
 from batchflow.errors import UserError
+from batchflow.flow.card import refresh_card
 from batchflow.infer.plan import plan_infer
 from batchflow.mocks.plan import plan_mocks
 from batchflow.monitor import CONSOLE, count_units
@@ -49,7 +50,8 @@ def validate_stage(session: Session) -> StageReport:
         task = work[unit.key.split()[0]](session, plan, unit)
         report.failures += _run(session, plan, task)
     report.made = len(plan.left) - len(report.failures)
-    print_summary(session.run)
+    refresh_card(run)
+    print_summary(run)
     return report
 
 

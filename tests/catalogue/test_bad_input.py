@@ -155,6 +155,18 @@ def test_two_galaxies_under_one_name_and_one_under_two(tmp_path):
     assert "galaxies 'NGC 1', 'NGC0001' differ in spelling alone" in said(table)
 
 
+def test_positions_that_are_not_on_the_sky(tmp_path):
+    table = sound()
+    table["ra"][0], table["ra"][1], table["dec"][2] = 360.5, -999.0, 90.1
+    table["ra"][3] = np.nan
+    said = CliRunner().invoke(app, ["catalogue", str(save(tmp_path / "c.csv", table))]).stdout
+    assert "galaxy 'NGC 1': 3 positions are not on the sky" in said
+    table = sound()
+    table["ra"] = table["ra"] - 360 * (table["ra"] > 180)
+    said = CliRunner().invoke(app, ["catalogue", str(save(tmp_path / "c.csv", table))]).stdout
+    assert "not on the sky" not in said
+
+
 def test_ids_repeated_across_files_of_different_types(tmp_path):
     paths = [save(tmp_path / "a.csv"), save(tmp_path / "b.vot", sound()[:5])]
     assert flags(*paths) == {"DUPLICATE_ID": 10}

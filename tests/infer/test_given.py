@@ -138,7 +138,7 @@ def test_wrong_numbers_are_their_rows_and_the_others_are_done(model):
     np.testing.assert_array_equal(inferred, [True, False, False, False, False, True, True, True])
     assert ((flags & Flag.NOT_INFERRED > 0) == ~inferred).all()
     assert (flags[1:5] & Flag.NO_BAND > 0).all()
-    assert (flags[[2, 3, 5, 6]] & Flag.BAD_ERROR > 0).all()
+    assert (flags[[2, 3, 4, 5, 6]] & Flag.BAD_ERROR > 0).all()
     assert flags[7] & Flag.NEGATIVE_FLUX
     assert not flags[0] & (Flag.BAD_ERROR | Flag.MISSING_BAND | Flag.NOT_INFERRED)
     assert summary["log_age_q50"][0].as_py() == pytest.approx(alone["log_age_q50"][0].as_py(), rel=1e-5)

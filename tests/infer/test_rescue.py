@@ -151,19 +151,32 @@ def test_order_and_company_change_nothing(model, way):
     np.testing.assert_array_equal(alone.method, whole.method[[2]])
 
 
-def test_parts_of_any_size_are_equal_value_for_value(model):
-    """The flow's draws, without a tolerance."""
-    seen = clusters(model).rows(np.arange(20) % 5)
-    seen = replace(seen, keys=[str(i) for i in range(20)])
-    whole = draws_of(model, None, seen)
-    for size in (1, 7):
-        parts = [draws_of(model, None, seen.rows(np.arange(20)[i : i + size])) for i in range(0, 20, size)]
-        for name in ("log_weights", "efficiency", "log_evidence", "chi2", "pvalue"):
-            joined = np.concatenate([getattr(part, name) for part in parts])
-            np.testing.assert_array_equal(joined, getattr(whole, name), err_msg=name)
-        for name in PRIOR:
-            joined = np.concatenate([part.values[name] for part in parts])
-            np.testing.assert_array_equal(joined, whole.values[name], err_msg=name)
+PARTED = {"none": None, **WAYS, "summary": Rescue(0.0, 2 * N, "summary")}
+
+
+@pytest.mark.parametrize("n_draws", [N, 45])
+@pytest.mark.parametrize("way", PARTED.values(), ids=PARTED)
+def test_parts_of_any_size_and_order_are_equal_value_for_value(model, way, n_draws):
+    """Without a tolerance; more clusters than pass through the flow at once, odd numbers of draws too."""
+    n = 90
+    seen = replace(clusters(model, np.geomspace(3, 60, n - 1)), keys=[str(i) for i in range(n)])
+    options = Options(n_draws, True, 1, way)
+    whole = draw_posteriors(model.proposal, seen, options)
+    for index in (np.arange(n), np.random.default_rng(1).permutation(n)):
+        for size in (7, n):
+            rows = [index[i : i + size] for i in range(0, n, size)]
+            parts = [draw_posteriors(model.proposal, seen.rows(part), options) for part in rows]
+            for name, expected in _columns(whole).items():
+                joined = np.concatenate([_columns(part)[name] for part in parts])
+                np.testing.assert_array_equal(joined, expected[index], err_msg=f"{name}, {size}")
+
+
+def _columns(draws):
+    """Every array of draws by name."""
+    fields = {key: value for key, value in draws._asdict().items() if value is not None}
+    plain = {key: value for key, value in fields.items() if isinstance(value, np.ndarray)}
+    nested = {f"{key} {name}": fields[key][name] for key in ("values", "refined") for name in fields[key]}
+    return plain | nested
 
 
 def test_summaries_alone_come_from_the_grid(model):

@@ -1,23 +1,35 @@
 """Another prior from stored draws: laws, closed forms, and refusals."""
 
 import json
+import shutil
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
 import pytest
+from exact_models import photometry, train_model
 from scipy.stats import norm
 from toy_runs import PRIOR, add_part, flux_table, gaussian_draws, toy_draws
 
+from batchflow import schema
 from batchflow.errors import UserError
+from batchflow.infer.part import infer_part
 from batchflow.infer.posterior import TABLE_FILE
+from batchflow.paths import RunFolder
+from batchflow.plan import flatten
+from batchflow.prior_settings import PriorSettings
 from batchflow.results.query import query
 from batchflow.results.reweight import reweight_run
 from batchflow.results.stored import draws_files, read_draws
 from batchflow.schema import Flag
-from batchflow.shards import read_footer
+from batchflow.shards import read_footer, write_table
 
 CENTRES = {"log_age": 8.0, "log_mass": 4.0, "ebv": 0.6}
+TRUE_PRIOR = {
+    "log_age": {"uniform": (7.0, 9.0)},
+    "log_mass": {"uniform": (2.0, 8.0)},
+    "ebv": {"uniform": (0.0, 0.6)},
+}
 WIDTHS = {"log_age": 0.3, "log_mass": 0.4, "ebv": 0.1}
 
 
@@ -59,6 +71,53 @@ def test_the_runs_own_prior_changes_nothing_it_knows(run):
         elif not name.startswith("mode_"):
             assert after == before, name
     assert all(np.isnan(column(new, name)).all() for name in left_out)
+
+
+@pytest.fixture(scope="module")
+def inferred(tmp_path_factory):
+    """A run of one part with a distance error, whose catalogue and model are there."""
+    folder = tmp_path_factory.mktemp("inferred")
+    prior = PriorSettings.model_validate(TRUE_PRIOR)
+    model = train_model(folder, TRUE_PRIOR, rows=2000)
+    n, run = 6, RunFolder(folder)
+    seen = [photometry(model, {"log_age": 8.0, "ebv": 0.2, "log_mass": 4.5}, 5.0 + 5 * i) for i in range(n)]
+    flux, error = (np.stack(values) for values in zip(*seen, strict=True))
+    flux[0, 1] *= 4  # no model fits
+    columns = {"galaxy": ["G"] * n, "survey": [""] * n, "object_id": [str(i) for i in range(n)]}
+    columns |= {"distance_mpc": [10.0] * n, "distance_error_mpc": [1.0] * n}
+    columns |= {"class_": [1] * n, "flags": [0] * n}
+    for i, band in enumerate(model.bands):
+        columns |= {f"flux_{band}": flux[:, i], f"error_{band}": error[:, i], f"limit_{band}": [False] * n}
+    wanted = schema.catalogue_schema(model.bands, schema.PUBLISHED)
+    arrays = [pa.array(columns.get(item.name, [np.nan] * n)).cast(item.type) for item in wanted]
+    place = "galaxy=G/part-00000.parquet"
+    write_table(run.catalogue / place, pa.Table.from_arrays(arrays, schema=wanted), {})
+    settings = {"weights": model.network.weights_sha256, "seed": 3, "infer.min_efficiency": 0.05}
+    footer = {"settings": settings | flatten({"prior": prior.model_dump(mode="json")}), "fingerprint": "f"}
+    how = {"model": str(run.model), "draws": 256, "certify": True, "min_efficiency": 0.05}
+    how |= {"max_draws": 256, "grid": "never"} | {key: settings[key] for key in ("weights", "seed")}
+    infer_part(str(run.catalogue / place), (str(run.posterior / place), str(run.draws / place)), how, footer)
+    return folder
+
+
+def test_best_draw_and_fit_come_back_from_catalogue_and_model(inferred):
+    new, _ = reweight_run(inferred, ["log_mass.uniform=[2, 8]"], "same")
+    for name in ("log_age_map", "log_mass_map", "ebv_map", "ppc_chi2", "ppc_pvalue", "flags"):
+        assert np.isfinite(column(new, name)).all()
+        assert column(new, name) == pytest.approx(column(inferred, name), rel=2e-3), name
+    assert column(inferred, "flags")[0] & Flag.POOR_FIT
+    steep, _ = reweight_run(new, ["log_mass.power_law=[-6, 2, 8]"], "steep")
+    assert (column(steep, "log_mass_map") < column(new, "log_mass_map")).any()
+    assert (column(steep, "ppc_chi2") >= column(new, "ppc_chi2") - 1e-3).mean() > 0.5
+
+
+def test_a_model_trained_anew_tells_nothing_of_old_draws(inferred, tmp_path):
+    shutil.copytree(inferred, tmp_path / "run", ignore=shutil.ignore_patterns("reweighted"))
+    described = tmp_path / "run" / "model" / "model.json"
+    described.write_text(described.read_text().replace('"weights_sha256": "', '"weights_sha256": "0'))
+    new, _ = reweight_run(tmp_path / "run", ["log_mass.uniform=[2, 8]"], "same")
+    assert np.isnan(column(new, "ppc_chi2")).all()
+    assert np.isnan(column(new, "log_age_map")).all()
 
 
 def test_a_normal_prior_gives_the_closed_form(run):

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import shutil
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
@@ -23,9 +24,13 @@ from batchflow.flow.description import load_description, write_description
 from batchflow.mocks.make import make_shard
 from batchflow.mocks.plan import plan_mocks
 from batchflow.paths import RunFolder
+from batchflow.pipeline import Session
+from batchflow.shards import write_table
 from batchflow.train import run as stage
 from batchflow.train.plan import plan_train
 from batchflow.train.prepare import prepare
+from batchflow.validate.plan import plan_validate
+from batchflow.validate.run import validate_stage
 
 MEMBERS = 3
 FLUX, ERROR = [[1e-3, 1.2e-3], [2e-4, 4e-4]], [[5e-5, 6e-5], [2e-5, 3e-5]]
@@ -253,6 +258,27 @@ def test_the_card_says_what_an_astronomer_asks(trained, copied):
         assert words in card
     loss = load_description(copied)["training"]["held_out_loss"]
     assert f"{loss:,.6g} nat" in card
+
+
+def test_a_validated_models_card_holds_its_calibration_and_no_others(trained, tmp_path, monkeypatch):
+    job, run = trained[0], RunFolder(tmp_path / "run")
+    shutil.copytree(RunFolder(job.output).model, run.model)
+    monkeypatch.setattr("batchflow.validate.run.print_summary", lambda _: None)
+    plan = plan_validate(job, run)
+    (unit,) = plan.wanted
+    row = {"parameter": "log_age", "n": 7, "bias": 0.0, "scatter": 0.1, "coverage_68": 0.6789}
+    row |= {"coverage_95": 0.95, "rank_pvalue": 0.5, "efficiency": 0.87}
+    for path in unit.paths:
+        write_table(path, pa.Table.from_pylist([row]), plan.footer(unit))
+    with ExitStack() as stack:
+        validate_stage(Session(job, run, "resume", stack))
+    card = (run.model / "README.md").read_text()
+    assert "| log_age | 7 |" in card
+    assert "Median efficiency of the draws: 0.87" in card
+    assert card == card_of(run.root)
+    batchflow.open_model(run.root)
+    write_description(run.model, load_description(run.model) | {"weights_sha256": "another"})
+    assert "Not measured" in card_of(run.root)
 
 
 def test_a_card_of_nothing_says_so(tmp_path):
