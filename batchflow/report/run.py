@@ -57,7 +57,7 @@ def _print_tables(run: Run, posterior: pa.Table) -> None:
 
 
 def _show(table: pa.Table, title: str) -> None:
-    shown = Table(*table.column_names, title=title, title_justify="left")
+    shown = Table(*table.column_names)
     # Fields of one galaxy differ at the end of their names.
     shown.columns[0].min_width = min(LONGEST_NAME, max(map(len, map(str, table.column(0).to_pylist()))))
     for row in table.to_pylist():
@@ -65,6 +65,8 @@ def _show(table: pa.Table, title: str) -> None:
         shown.add_row(
             *(f"{value:.3f}" if isinstance(value, float) else escape(str(value)) for value in row.values())
         )
+    # Not the table's own title, which is broken where the table is narrow.
+    CONSOLE.print(title, style="italic", soft_wrap=True, markup=False)
     CONSOLE.print(shown)
 
 
