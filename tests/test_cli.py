@@ -27,6 +27,8 @@ SMALL = [
     "infer.draws=100",
     "infer.rows_per_part=60",
     "validate.mocks=200",
+    "validate.exact=5",
+    "fit.draws=50",
     "cluster.cpu_workers=2",
     "cluster.dashboard=127.0.0.1:0",
 ]

@@ -65,9 +65,12 @@ columns = {{published = {{log_age = "true_log_age", log_mass = "true_log_mass", 
 [infer]
 draws = 20
 rows_per_part = 60
+[fit]
+draws = 20
 [validate]
 mocks = 50
 draws = 20
+exact = 5
 """
 
 
