@@ -12,6 +12,7 @@ from batchflow.catalogue.files import check_files, check_input, find_files
 from batchflow.catalogue.read import CatalogueReader
 from batchflow.config import CatalogueSettings, Job
 from batchflow.errors import UserError
+from batchflow.infer.nuisance import why_no_grid
 from batchflow.prior_settings import NUISANCES
 
 BYTES_PER_VALUE = 4
@@ -131,7 +132,7 @@ def _describe(job: Job, clusters: Mapping[str, str]) -> dict[str, Any]:
         "inferred": inferred,
         "marginalised": averaged or "none",
         "fixed": _fixed_in_words(job) or "none",
-        "exact grid": _no_grid(job) or GRID_WORDS[job.infer.grid],
+        "exact grid": why_no_grid(job.prior) or GRID_WORDS[job.infer.grid],
         "mocks": f"{job.mocks.rows:,} ({_mock_bytes(job) / 1e9:.2f} GB)",
         "clusters": ", ".join(f"{name} {count}" for name, count in clusters.items()) or "none",
         "fit": _fit_in_words(job),
@@ -147,18 +148,8 @@ def _fit_in_words(job: Job) -> str:
         return "none"
 
 
-def _no_grid(job: Job) -> str:
-    """Why a job can have no exact grid; empty when it can."""
-    from batchflow.infer.nuisance import GRID_AXES
-
-    if averaged := job.prior.marginalised():
-        return f"none: {', '.join(averaged)} marginalised"
-    inferred = [name for name, shape in job.prior.distributions().items() if shape.inferred]
-    return f"none: {len(inferred)} parameters" if len(inferred) > GRID_AXES + 1 else ""
-
-
 def _grid_problems(job: Job) -> list[str]:
-    why = _no_grid(job)
+    why = why_no_grid(job.prior)
     if not why or job.infer.grid in ("never", "fallback"):
         return []
     return [

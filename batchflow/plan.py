@@ -220,12 +220,29 @@ def check_settings(path: Path, found: Mapping[str, Any], settings: Mapping[str, 
     OtherSettingsError
         Naming each setting that differs, with both values.
     """
-    wanted = json.loads(json.dumps(flatten(settings)))
-    differing = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
-    if differing:
-        lines = [f"{key}: {found.get(key)!r} there, {wanted.get(key)!r} in the job" for key in differing[:8]]
+    if lines := differences(found, settings):
         raise OtherSettingsError(
             f"{path} was made with other settings:\n  "
             + "\n  ".join(lines)
             + f"\nuse --mode restart to make the stage {stage} anew, or another output folder"
         )
+
+
+def differences(found: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
+    """Lines that name settings which differ, the first eight, with both values.
+
+    Parameters
+    ----------
+    found : mapping
+        Flat settings, as a footer has them.
+    settings : mapping
+        The job's, nested.
+
+    Returns
+    -------
+    list of str
+        Empty where they are the same.
+    """
+    wanted = json.loads(json.dumps(flatten(settings)))
+    differing = sorted(key for key in {*found, *wanted} if found.get(key) != wanted.get(key))
+    return [f"{key}: {found.get(key)!r} there, {wanted.get(key)!r} in the job" for key in differing[:8]]

@@ -68,7 +68,7 @@ def test_the_demo_ends_with_results_tables_and_a_report(finished):
         "Recovery of held-out mocks",
         "published",
         "of 500 clusters (",
-        "outside the training",
+        "outside the training, by survey",
         str(folder),
         "report/index.html",
     ):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -16,6 +15,7 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from batchflow.errors import UserError
+from batchflow.machine import cores
 from batchflow.schema import Flag
 from batchflow.shards import read_footer, write_table
 
@@ -97,7 +97,7 @@ def _repeated(parts: Sequence[_Part], folder: Path) -> Iterator[Iterator[tuple[s
             "memory_limit": MEMORY,
             "temp_directory": scratch,
             "preserve_insertion_order": "false",
-            "threads": min(MOST_THREADS, os.cpu_count() or 1),
+            "threads": min(MOST_THREADS, cores()),
         }
         with duckdb.connect(config=settings) as database:
             try:

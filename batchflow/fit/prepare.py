@@ -23,12 +23,12 @@ from batchflow.infer.draw import Proposal
 from batchflow.mocks.flux_table import open_table
 from batchflow.mocks.noise import NoiseModel
 from batchflow.paths import RunFolder
-from batchflow.physics.table import FluxTable
+from batchflow.physics.table import TABLE_FILE, FluxTable
 from batchflow.prior_settings import PriorSettings
 from batchflow.shards import write_json
 from batchflow.stages import from_resolved
 
-NOISE_FILE, TABLE_FILE = "noise.json", "flux_table.safetensors"
+NOISE_FILE = "noise.json"
 
 
 @dataclass(frozen=True)

@@ -5,13 +5,10 @@ from __future__ import annotations
 from batchflow.config import Job, ModelSettings
 from batchflow.errors import UserError
 from batchflow.fit.grid import Floats, check_size, grid_nodes
-from batchflow.prior_settings import PriorSettings
+from batchflow.infer.nuisance import why_no_grid
 
 PHANGS = {"metallicity": 0.02, "extinction": "CCM89", "rv": 3.1, "covering": 0.0}
 """Turner et al. 2021 (MNRAS 502, 1366): solar, Milky-Way extinction, no nebular emission."""
-MOST_AXES = 3
-"""Parameters beside the mass for which there is an exact grid: those of `infer.cells.COARSE`, said here
-without torch."""
 
 
 def fit_problems(job: Job) -> list[str]:
@@ -68,16 +65,11 @@ def describe_fit(job: Job) -> str:
     sizes = " x ".join(f"{axis.size} {name}" for name, axis in nodes.items())
     if not job.fit.exact:
         exact = "no exact posterior (fit.exact = false)"
-    elif has_grid(job.prior):
-        exact = "exact posterior"
-    else:
+    elif why_no_grid(job.prior):
         exact = "no exact posterior: marginalised, or more than four parameters"
+    else:
+        exact = "exact posterior"
     return f"{models:,} models ({sizes}); {exact}"
-
-
-def has_grid(prior: PriorSettings) -> bool:
-    """Whether the posterior can be had on the exact grid."""
-    return not prior.marginalised() and len(prior.boxes()) - 1 <= MOST_AXES
 
 
 def own_nodes(model: ModelSettings) -> dict[str, Floats]:

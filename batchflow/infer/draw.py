@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
@@ -137,6 +137,17 @@ class Draws(NamedTuple):
         """Weights that sum to one, (n_clusters, n_draws)."""
         return np.exp(self.log_weights)
 
+    def each(self, work: Callable[[Any], Any]) -> Draws:
+        """The same with something done to every array."""
+        fields: dict[str, Any] = {
+            name: {key: work(column) for key, column in value.items()}
+            if isinstance(value, Mapping)
+            else work(value)
+            for name, value in self._asdict().items()
+            if value is not None
+        }
+        return self._replace(**fields)
+
 
 def draw_posteriors(proposal: Proposal, clusters: Clusters, options: Options) -> Draws:
     """Draw from the posterior of every usable cluster.
@@ -177,7 +188,7 @@ def draw_flow(proposal: Proposal, clusters: Clusters, options: Options, turn: in
     """Draw usable clusters from the flow; each `turn` has random numbers of its own."""
     n = len(clusters.keys)
     full = np.minimum(np.arange(-(-n // ROWS_TOGETHER) * ROWS_TOGETHER), n - 1)
-    return _first(_draw_full(proposal, clusters.rows(full), options, turn), n)
+    return _draw_full(proposal, clusters.rows(full), options, turn).each(lambda column: column[:n])
 
 
 def _draw_full(proposal: Proposal, clusters: Clusters, options: Options, turn: int) -> Draws:
@@ -188,16 +199,6 @@ def _draw_full(proposal: Proposal, clusters: Clusters, options: Options, turn: i
     base = points(keys, options.draws, len(proposal.parameters)).to(network.device)
     sample = network.sample(photometry.seen, survey, base)
     return weigh_sample(proposal, clusters, photometry, options, sample, turn)
-
-
-def _first(draws: Draws, n: int) -> Draws:
-    """The first n clusters."""
-    fields: dict[str, Any] = {
-        name: {key: column[:n] for key, column in value.items()} if isinstance(value, Mapping) else value[:n]
-        for name, value in draws._asdict().items()
-        if value is not None
-    }
-    return draws._replace(**fields)
 
 
 def photometry_of(network: Source, clusters: Clusters) -> tuple[Photometry, Tensor]:
@@ -308,10 +309,28 @@ def _predictive_pvalue(chi2: Tensor, log_weights: Tensor, n_bands: Tensor) -> Fl
     Given a draw, the chi2 of replicated data has n_bands degrees of freedom exactly: no data need
     be simulated.
     """
-    degrees = np.maximum(_numpy(n_bands), 1)[:, None]
-    tail = gammaincc(degrees / 2, np.minimum(_numpy(chi2), 1e9) / 2)
+    tail = replicated_tail(_numpy(chi2), _numpy(n_bands))
     found: Floats = (np.exp(_numpy(log_weights)) * tail).sum(1)
-    return np.where(_numpy(n_bands) > 0, found, np.nan)
+    return found
+
+
+def replicated_tail(chi2: Floats, n_bands: NDArray[Any]) -> Floats:
+    """Probability that data replicated from a draw fit worse than the observed.
+
+    Parameters
+    ----------
+    chi2 : ndarray, shape (n_clusters, n_draws)
+        Of the observed.
+    n_bands : ndarray, shape (n_clusters,)
+        Detected bands: degrees of freedom, for the draw is given.
+
+    Returns
+    -------
+    ndarray, shape (n_clusters, n_draws)
+        NaN where there is no band.
+    """
+    tail = gammaincc(np.maximum(n_bands, 1)[:, None] / 2, np.minimum(chi2, 1e9) / 2)
+    return np.where(n_bands[:, None] > 0, tail, np.nan)
 
 
 def _assemble(

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchflow.mocks.prior import quantile
-from batchflow.prior_settings import Distribution
+from batchflow.prior_settings import Distribution, PriorSettings
 
 Floats = NDArray[np.float64]
 POINTS = {0: 1, 1: 16, 2: 32, 3: 64}
@@ -89,3 +89,22 @@ def _lattice(dimensions: int) -> Floats:
     ratio = {0: 1.0, 1: 1.0, 2: 1.618033988749895, 3: 1.324717957244746}[dimensions]
     irrational = ratio ** -np.arange(1.0, max(dimensions, 1))
     return np.concatenate([steps / n, steps * irrational % 1.0], axis=1)[:, :dimensions]
+
+
+def why_no_grid(prior: PriorSettings) -> str:
+    """Why the posterior under a prior cannot be had on the exact grid.
+
+    Parameters
+    ----------
+    prior : PriorSettings
+        Of every parameter.
+
+    Returns
+    -------
+    str
+        Empty when it can.
+    """
+    if averaged := prior.marginalised():
+        return f"none: {', '.join(averaged)} marginalised"
+    inferred = len(prior.boxes())
+    return f"none: {inferred} parameters" if inferred > GRID_AXES + 1 else ""

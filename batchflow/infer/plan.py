@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +11,7 @@ from batchflow.catalogue.partition import Part
 from batchflow.config import Job
 from batchflow.errors import UserError
 from batchflow.paths import RunFolder
-from batchflow.plan import Plan, Unit, flatten, make_plan
+from batchflow.plan import Plan, Unit, differences, make_plan
 from batchflow.train.plan import read_description
 
 
@@ -51,12 +50,10 @@ def plan_infer(job: Job, run: RunFolder, parts: list[Part] | None = None) -> Pla
 def _check_model(job: Job, run: RunFolder, model: Mapping[str, Any]) -> None:
     """Refuse a model of another physics or prior: its posteriors would bear this job's name."""
     mocks = stages.mocks_settings(job)
-    wanted = json.loads(json.dumps(flatten({name: mocks[name] for name in ("model", "prior")})))
     trained = model.get("settings", {})
     there = {key: value for key, value in trained.items() if key.startswith(("model.", "prior."))}
-    differing = sorted(key for key in {*wanted, *there} if there.get(key) != wanted.get(key))
-    if there and differing:
-        lines = [f"{key}: {there.get(key)!r} there, {wanted.get(key)!r} in the job" for key in differing[:8]]
+    lines = differences(there, {name: mocks[name] for name in ("model", "prior")})
+    if there and lines:
         raise UserError(
             f"{run.model} was trained for another model or prior than the job's:\n  "
             + "\n  ".join(lines)

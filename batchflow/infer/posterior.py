@@ -27,12 +27,11 @@ from batchflow.infer.reference import REFERENCE_FILE, Reference, load_reference
 from batchflow.infer.support import outside_training
 from batchflow.infer.table import posterior_flags, posterior_table, summary_columns
 from batchflow.mocks.noise import DEFAULT_SURVEY
-from batchflow.physics.table import FluxTable
+from batchflow.physics.table import TABLE_FILE, FluxTable
 from batchflow.prior_settings import PriorSettings
 from batchflow.schema import Flag
 
 Floats = NDArray[np.float64]
-TABLE_FILE = "flux_table.safetensors"
 DEFAULT_RESCUE = Rescue()
 
 

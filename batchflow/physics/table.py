@@ -26,6 +26,8 @@ from batchflow.shards import write_bytes
 
 Floats = NDArray[np.float64]
 FORMAT = "batchflow flux table 2"
+TABLE_FILE = "flux_table.safetensors"
+"""Its name, in a model folder and wherever a stage keeps one."""
 
 
 class Flagged(NamedTuple):

@@ -14,10 +14,10 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
+from batchflow.arrow import numbers
 from batchflow.config import Job
 from batchflow.errors import UserError
 from batchflow.report.light import RunLight
-from batchflow.report.pictures import numbers
 from batchflow.results.tables import Run
 from batchflow.schema import flux_column
 from batchflow.stages import from_resolved

@@ -11,19 +11,17 @@ from numpy.typing import NDArray
 
 from batchflow.config import Job
 from batchflow.errors import UserError
+from batchflow.infer.clusters import PARSECS_10_IN_MPC
 from batchflow.mocks.noise import NoiseModel, SurveyNoise, plain_terms
 from batchflow.paths import RunFolder
 from batchflow.physics.bands import load_band
 from batchflow.physics.embedded import EmbeddedEngine
 from batchflow.physics.engine import open_engine
-from batchflow.physics.table import FluxTable
+from batchflow.physics.table import TABLE_FILE, FluxTable
 from batchflow.report.colour_pictures import Light
 
 Floats = NDArray[np.float64]
 Point = dict[str, float]
-
-TABLE_FILE = "flux_table.safetensors"
-PARSECS_10_IN_MPC = 1e-5
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,6 @@ import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from batchflow.errors import UserError
-from batchflow.paths import escape
 from batchflow.results.stored import StoredDraws, read_draws
 from batchflow.results.tables import Run
 from batchflow.schema import Flag, error_column, flux_column, limit_column
@@ -147,14 +146,12 @@ def one_cluster(run: Run, object_id: str, galaxy: str | None = None) -> OneClust
 
 def find_rows(run: Run, table: str, object_id: str, galaxy: str | None) -> pa.Table:
     """Rows of a table that are of an object; of a galaxy, only its own files are read."""
-    dataset = run.table(table).dataset
+    rows = run.table(table)
     if galaxy is not None:
-        folder = f"galaxy={escape(galaxy)}"
-        own = [path for path in dataset.files if folder in path.split("/")]
-        if not own:
-            return dataset.schema.empty_table()
-        dataset = ds.dataset(own, format="parquet")
-    return dataset.to_table(filter=ds.field("object_id") == object_id)
+        if galaxy not in rows.galaxies:
+            return rows.dataset.schema.empty_table()
+        rows = rows.where(galaxy=galaxy)
+    return rows.dataset.to_table(filter=ds.field("object_id") == object_id)
 
 
 def flag_names(bits: int) -> str:

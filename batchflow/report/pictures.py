@@ -7,7 +7,6 @@ import warnings
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
@@ -165,11 +164,6 @@ def terminal_map(x: Floats, y: Floats, x_range: tuple[float, float], y_range: tu
     body = [f"{mark:5.1f} |{line}|" for mark, line in zip(marks, lines, strict=True)]
     scale = f"      {x_range[0]:<8.1f}{'':44}{x_range[1]:>8.1f}"
     return "\n".join([*body, scale])
-
-
-def numbers(table: pa.Table, name: str) -> Floats:
-    """A column as double precision, missing values as NaN."""
-    return np.asarray(table[name].to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
 def _limits(axis: Axis, use: NDArray[np.bool_]) -> tuple[float, float]:

@@ -6,10 +6,11 @@ import pyarrow as pa
 from rich.markup import escape
 from rich.table import Table
 
+from batchflow.arrow import numbers
 from batchflow.monitor import CONSOLE
 from batchflow.pipeline import Session, StageReport
 from batchflow.report.page import write_page
-from batchflow.report.pictures import LONGEST_NAME, numbers, terminal_map
+from batchflow.report.pictures import LONGEST_NAME, terminal_map
 from batchflow.report.tables import coverage_table, galaxy_table
 from batchflow.results.tables import Run, open_run
 from batchflow.train.plan import read_description

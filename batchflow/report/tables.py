@@ -7,7 +7,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchflow.report.pictures import numbers
+from batchflow.arrow import numbers
 
 
 def galaxy_table(posterior: pa.Table) -> pa.Table:
@@ -41,14 +41,13 @@ def coverage_table(description: dict[str, Any] | None) -> pa.Table:
     Returns
     -------
     pyarrow.Table
-        Surveys with such clusters alone, the most first; empty for a model of a job without catalogues.
+        The largest share first; empty for a model of a job without catalogues.
     """
     found = (description or {}).get("coverage") or []
     names = ("survey", "clusters", "outside")
     rows = [
         {name: row[name] for name in names} | {"share": row["outside"] / max(row["clusters"], 1)}
         for row in found
-        if row["outside"]
     ]
     return pa.Table.from_pylist(sorted(rows, key=lambda row: -row["share"]))
 

@@ -18,8 +18,8 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
+from batchflow.arrow import numbers
 from batchflow.errors import UserError
-from batchflow.infer.posterior import TABLE_FILE
 from batchflow.infer.summary import summarise
 from batchflow.infer.table import (
     POOR_FIT,
@@ -31,7 +31,7 @@ from batchflow.infer.table import (
 from batchflow.made import made
 from batchflow.mocks.prior import log_prior
 from batchflow.paths import RunFolder
-from batchflow.physics.table import FluxTable
+from batchflow.physics.table import TABLE_FILE, FluxTable
 from batchflow.plan import fingerprint, flatten
 from batchflow.results.new_prior import Change, make_change
 from batchflow.results.stored import (
@@ -190,9 +190,9 @@ def _columns(
     columns |= current_mass_columns(after, table) if known and table is not None else quantiles
     columns |= mode_columns(after, boxes["log_age"])
     share = _effective(after) / np.maximum(after.lengths, 1)
-    looked = np.isfinite(_numbers(summary, "efficiency"))
+    looked = np.isfinite(numbers(summary, "efficiency"))
     columns["efficiency"] = np.where(looked, share, np.nan)
-    columns["log_evidence"] = _numbers(summary, "log_evidence") + log_evidence_change(before, change)
+    columns["log_evidence"] = numbers(summary, "log_evidence") + log_evidence_change(before, change)
     columns["log_evidence_error"] = evidence_error(columns["efficiency"], after.lengths)
     columns |= {"ppc_chi2": nan, "ppc_pvalue": nan, "member_spread": pa.nulls(len(nan), pa.float32())}
     inferred = np.isfinite(before.log_weights).any(axis=1)
@@ -308,7 +308,3 @@ def _inferred(folder: Path) -> Path:
     if not note.is_file():
         return folder
     return _inferred((folder / json.loads(note.read_text(encoding="utf-8"))["source"]).resolve())
-
-
-def _numbers(table: pa.Table, name: str) -> Floats:
-    return np.asarray(table[name].to_numpy(zero_copy_only=False), dtype=np.float64)

@@ -11,11 +11,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
-from scipy.special import gammaincc
 
 from batchflow.infer.clusters import Clusters, from_catalogue
 from batchflow.infer.distance import mass_shifts
-from batchflow.infer.draw import ROWS_IN_CHUNK, Proposal, photometry_of
+from batchflow.infer.draw import ROWS_IN_CHUNK, Proposal, photometry_of, replicated_tail
 from batchflow.infer.marginal import compare
 from batchflow.infer.posterior import cached_model
 from batchflow.paths import RunFolder
@@ -89,6 +88,5 @@ def _fit(proposal: Proposal, clusters: Clusters, draws: dict[str, Floats], seed:
     log_likelihood, chi2 = (
         part.cpu().numpy().astype(np.float64) for part in (exact.log_likelihood, exact.chi2)
     )
-    bands = photometry.detected.sum(1).cpu().numpy()[:, None]
-    tail = gammaincc(np.maximum(bands, 1) / 2, np.minimum(chi2, 1e9) / 2)
-    return StoredFit(log_likelihood, chi2, np.where(bands > 0, tail, np.nan))
+    n_bands = photometry.detected.sum(1).cpu().numpy()
+    return StoredFit(log_likelihood, chi2, replicated_tail(chi2, n_bands))

@@ -12,7 +12,6 @@ from batchflow.catalogue.files import checksum
 from batchflow.catalogue.ingest import surveys_of_entries
 from batchflow.config import Job
 from batchflow.flow.network import Specification
-from batchflow.infer.posterior import TABLE_FILE
 from batchflow.infer.reference import make_reference, save_reference
 from batchflow.keys import key
 from batchflow.machine import cores
@@ -24,6 +23,7 @@ from batchflow.mocks.survey_sample import CatalogueParts
 from batchflow.mocks.unreported import unreported_errors
 from batchflow.paths import RunFolder
 from batchflow.physics.engine import open_engine
+from batchflow.physics.table import TABLE_FILE
 from batchflow.plan import fingerprint, flatten
 from batchflow.stages import from_resolved
 from batchflow.train.data import open_shards

@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from batchflow.arrow import numbers
 from batchflow.schema import PUBLISHED
 from batchflow.validate.calibrate import robust_scatter
 
@@ -42,7 +43,7 @@ def compare_published(posterior: pa.Table) -> pa.Table:
         the central posterior intervals, to half a step of the published fit's grid. Empty when
         nothing is published.
     """
-    columns = {name: _numbers(posterior, name) for name in ("class_", "n_bands", "n_modes")}
+    columns = {name: numbers(posterior, name) for name in ("class_", "n_bands", "n_modes")}
     groups = list(_groups(posterior, columns))
     rows = [
         row
@@ -111,8 +112,8 @@ def _groups(posterior: pa.Table, columns: dict[str, Floats]) -> Iterator[tuple[d
 
 
 def _compare(posterior: pa.Table, mask: Mask, parameter: str, estimate: str) -> dict[str, object] | None:
-    published = _numbers(posterior, f"published_{parameter}")
-    found = _numbers(posterior, f"{parameter}_{estimate}")
+    published = numbers(posterior, f"published_{parameter}")
+    found = numbers(posterior, f"{parameter}_{estimate}")
     use = mask & np.isfinite(published) & np.isfinite(found)
     if not use.any():
         return None
@@ -131,11 +132,7 @@ def _compare(posterior: pa.Table, mask: Mask, parameter: str, estimate: str) -> 
 
 
 def _inside(posterior: pa.Table, parameter: str, interval: tuple[str, str], use: Mask) -> float:
-    low, high = (_numbers(posterior, f"{parameter}_{name}")[use] for name in interval)
-    published = _numbers(posterior, f"published_{parameter}")[use]
+    low, high = (numbers(posterior, f"{parameter}_{name}")[use] for name in interval)
+    published = numbers(posterior, f"published_{parameter}")[use]
     step = HALF_STEP.get(parameter, 0.0)
     return float(np.mean((published >= low - step) & (published <= high + step)))
-
-
-def _numbers(table: pa.Table, name: str) -> Floats:
-    return np.asarray(table[name].to_numpy(zero_copy_only=False), dtype=np.float64)

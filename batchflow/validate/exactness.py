@@ -13,7 +13,7 @@ from torch import Tensor
 from batchflow.flow.network import PosteriorNetwork
 from batchflow.infer.clusters import Clusters
 from batchflow.infer.draw import Draws, Options, Proposal, photometry_of, weigh_sample
-from batchflow.infer.mass_fit import Range
+from batchflow.infer.exact_summary import mass_range
 from batchflow.keys import generator
 from batchflow.mocks.prior import log_density
 from batchflow.validate.classifier import two_sample_accuracy
@@ -160,13 +160,10 @@ def exact_draws(proposal: Proposal, clusters: Clusters, options: Options, turn: 
     if grid is None:
         raise ValueError("this model has no grid")
     photometry, _ = photometry_of(proposal.network, clusters)
-    shift = clusters.log_mass_shift
-    low, high = proposal.prior.log_mass.box
-    device = proposal.network.device
-    edges = [torch.as_tensor(edge - shift, dtype=torch.float32, device=device) for edge in (low, high)]
-    base = _base(clusters.keys, options, grid.dimensions, f"exact{turn}").to(device)
+    masses = mass_range(proposal, clusters.log_mass_shift[:, None])
+    base = _base(clusters.keys, options, grid.dimensions, f"exact{turn}").to(proposal.network.device)
     with torch.inference_mode():
-        sample = grid.sample(photometry, Range(*edges), base)
+        sample = grid.sample(photometry, masses, base)
         return weigh_sample(proposal, clusters, photometry, options, sample)
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from batchflow.arrow import numbers
 from batchflow.schema import PUBLISHED
 from batchflow.validate.calibrate import robust_scatter
 from batchflow.validate.compare import CATASTROPHIC, CLOSE, HALF_STEP
@@ -67,10 +68,10 @@ SCHEMA = pa.schema(
 
 def _groups(objects: pa.Table) -> Iterator[tuple[dict[str, str], Mask]]:
     survey = np.array(objects["survey"].to_pylist(), dtype=object)
-    modes, everything = _numbers(objects, "n_modes"), np.ones(len(survey), dtype=bool)
+    modes, everything = numbers(objects, "n_modes"), np.ones(len(survey), dtype=bool)
     surveys = [("all", everything), *((str(name), survey == name) for name in sorted(set(survey)))]
-    numbers = [("all", everything), ("1", modes == 1), (">1", modes > 1)]
-    for (name, own), (count, these) in product(surveys, numbers):
+    counts = [("all", everything), ("1", modes == 1), (">1", modes > 1)]
+    for (name, own), (count, these) in product(surveys, counts):
         yield {"survey": name, "modes": count}, own & these
 
 
@@ -79,7 +80,7 @@ def _difference(objects: pa.Table, mask: Mask, what: tuple[str, str, str]) -> di
     names = (ESTIMATES[estimate].format(parameter), REFERENCES[reference].format(parameter))
     if any(name not in objects.column_names for name in names):
         return None
-    found, known = (_numbers(objects, name) for name in names)
+    found, known = (numbers(objects, name) for name in names)
     use = mask & np.isfinite(found) & np.isfinite(known)
     if not use.any():
         return None
@@ -99,8 +100,8 @@ def _inside(objects: pa.Table, use: Mask, what: tuple[str, str, str], edges: tup
     parameter, estimate, reference = what
     if estimate not in REGIONS:
         return None
-    low, high = (_numbers(objects, REGIONS[estimate].format(parameter, edge))[use] for edge in edges)
-    known = _numbers(objects, REFERENCES[reference].format(parameter))[use]
+    low, high = (numbers(objects, REGIONS[estimate].format(parameter, edge))[use] for edge in edges)
+    known = numbers(objects, REFERENCES[reference].format(parameter))[use]
     step = HALF_STEP.get(parameter, 0.0) if reference == "published" else 0.0
     return float(np.mean((known >= low - step) & (known <= high + step)))
 
@@ -132,7 +133,3 @@ def reasons_table(objects: pa.Table) -> pa.Table:
     return pa.Table.from_pylist(
         rows, schema=pa.schema([(name, types.get(name, pa.string())) for name in names])
     )
-
-
-def _numbers(table: pa.Table, name: str) -> Floats:
-    return np.asarray(table[name].to_numpy(zero_copy_only=False), dtype=np.float64)

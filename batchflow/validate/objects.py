@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
+from batchflow.arrow import numbers
 from batchflow.infer.clusters import Clusters, from_catalogue
 from batchflow.infer.draw import Proposal, photometry_of
 from batchflow.infer.likelihood import TorchFluxTable
@@ -48,19 +49,19 @@ def objects_table(model: Model, catalogue: pa.Table, posterior: pa.Table, fit: p
     pyarrow.Table
         A row an object; README's section on validation describes the columns.
     """
-    published = {name: _numbers(catalogue, f"published_{name}") for name in PUBLISHED}
+    published = {name: numbers(catalogue, f"published_{name}") for name in PUBLISHED}
     rows = np.flatnonzero(np.logical_or.reduce([np.isfinite(values) for values in published.values()]))
     catalogue, posterior = catalogue.take(rows), posterior.take(rows)
     fit = None if fit is None else fit.take(rows)
     published = {name: values[rows] for name, values in published.items()}
     parameters = [name for name in PARAMETER_UNITS if f"{name}_q50" in posterior.column_names]
     columns: dict[str, Any] = {name: posterior[name] for name in SAME}
-    columns["flags"] = _numbers(posterior, "flags").astype(np.int32)
+    columns["flags"] = numbers(posterior, "flags").astype(np.int32)
     for name in parameters:
         columns |= _parameter(name, posterior, fit, published.get(name))
-    columns |= {name: _numbers(posterior, name) for name in TRUST}
+    columns |= {name: numbers(posterior, name) for name in TRUST}
     if fit is not None:
-        columns |= {name: _numbers(fit, name) for name in ("best_chi2", "best_reduced_chi2")}
+        columns |= {name: numbers(fit, name) for name in ("best_chi2", "best_reduced_chi2")}
     else:
         columns |= {name: np.full(len(rows), np.nan) for name in ("best_chi2", "best_reduced_chi2")}
     columns |= _modes(posterior, published)
@@ -75,13 +76,13 @@ def _parameter(
     """Every estimate of a parameter."""
     n = posterior.num_rows
     nothing = np.full(n, np.nan)
-    found = {f"{name}_{suffix}": _numbers(posterior, f"{name}_{suffix}") for suffix in (*EXACT, "map")}
+    found = {f"{name}_{suffix}": numbers(posterior, f"{name}_{suffix}") for suffix in (*EXACT, "map")}
     found |= {
-        f"exact_{name}_{suffix}": nothing if fit is None else _numbers(fit, f"{name}_{suffix}")
+        f"exact_{name}_{suffix}": nothing if fit is None else numbers(fit, f"{name}_{suffix}")
         for suffix in EXACT
     }
     for kind in ("best", "bayes"):
-        found[f"{kind}_{name}"] = nothing if fit is None else _numbers(fit, f"{kind}_{name}")
+        found[f"{kind}_{name}"] = nothing if fit is None else numbers(fit, f"{kind}_{name}")
     if published is not None:
         found[f"published_{name}"] = published
         found[f"difference_{name}"] = found[f"{name}_q50"] - published
@@ -97,7 +98,7 @@ def _modes(posterior: pa.Table, published: Mapping[str, Floats]) -> dict[str, An
     known = [name for name in published if f"mode_{name}" in posterior.column_names]
     centre = {name: posterior[f"mode_{name}"].to_pylist() for name in known}
     width = {name: posterior[f"mode_{name}_std"].to_pylist() for name in known}
-    median = {name: _numbers(posterior, f"{name}_q50") for name in known}
+    median = {name: numbers(posterior, f"{name}_q50") for name in known}
     for i in range(n):
         if not weights[i]:
             continue
@@ -210,8 +211,8 @@ def _told(
     detected = (clusters.measured & ~clusters.limit).sum(1)
     number = np.sum([np.isfinite(values) for values in published.values()], axis=0)
     colours = number - np.isfinite(published[MASS])
-    likelihood = {what: numbers["log_likelihood"] for what, numbers in found.items()}
-    square = {what: numbers["chi2"] for what, numbers in found.items()}
+    likelihood = {what: there["log_likelihood"] for what, there in found.items()}
+    square = {what: there["chi2"] for what, there in found.items()}
     deviance, of_colours = (
         np.maximum(2 * (likelihood["best"] - likelihood[at]), 0.0) for at in ("all", "colours")
     )
@@ -253,11 +254,7 @@ def _starts(posterior: pa.Table, axes: tuple[str, ...]) -> Floats:
     for place, name in enumerate(axes):
         if f"{name}_map" not in posterior.column_names:
             continue
-        found[:, 0, place] = _numbers(posterior, f"{name}_map")
+        found[:, 0, place] = numbers(posterior, f"{name}_map")
         for i, centres in enumerate(posterior[f"mode_{name}"].to_pylist()):
             found[i, 1 : 1 + len(centres or ()), place] = centres or ()
     return found
-
-
-def _numbers(table: pa.Table, name: str) -> Floats:
-    return np.asarray(table[name].to_numpy(zero_copy_only=False), dtype=np.float64)

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from batchflow.arrow import numbers
 from batchflow.schema import PARAMETER_UNITS
 from batchflow.validate.calibrate import robust_scatter
 
@@ -45,14 +46,14 @@ def overlap_table(posterior: pa.Table) -> pa.Table:
         95 % intervals touch. Each row is in one pair of two surveys at most. Empty where surveys do not
         overlap.
     """
-    inferred = np.isfinite(_numbers(posterior, "log_age_q50")) & np.isfinite(_numbers(posterior, "ra"))
+    inferred = np.isfinite(numbers(posterior, "log_age_q50")) & np.isfinite(numbers(posterior, "ra"))
     posterior = posterior.filter(pa.array(inferred))
     first, second, separation = _pairs(posterior)
     one, two = posterior.take(first), posterior.take(second)
     columns: dict[str, Any] = {}
     for place, rows in (("1", one), ("2", two)):
         columns |= {f"{name}_{place}": rows[name] for name in ("galaxy", "survey", "object_id")}
-        columns |= {f"{name}_{place}": _numbers(rows, name) for name in ("n_bands", "n_modes", "flags")}
+        columns |= {f"{name}_{place}": numbers(rows, name) for name in ("n_bands", "n_modes", "flags")}
     columns["separation"] = separation
     for name in (name for name in PARAMETER_UNITS if f"{name}_q50" in posterior.column_names):
         columns |= _compare(one, two, name)
@@ -60,9 +61,9 @@ def overlap_table(posterior: pa.Table) -> pa.Table:
 
 
 def _compare(one: pa.Table, two: pa.Table, name: str) -> dict[str, Any]:
-    middle = [_numbers(rows, f"{name}_q50") for rows in (one, two)]
-    width = [(_numbers(rows, f"{name}_q84") - _numbers(rows, f"{name}_q16")) / 2 for rows in (one, two)]
-    low, high = ([_numbers(rows, f"{name}_{end}") for rows in (one, two)] for end in ("q02", "q97"))
+    middle = [numbers(rows, f"{name}_q50") for rows in (one, two)]
+    width = [(numbers(rows, f"{name}_q84") - numbers(rows, f"{name}_q16")) / 2 for rows in (one, two)]
+    low, high = ([numbers(rows, f"{name}_{end}") for rows in (one, two)] for end in ("q02", "q97"))
     away = middle[1] - middle[0]
     with np.errstate(divide="ignore", invalid="ignore"):
         pull = away / np.hypot(*width)
@@ -111,7 +112,7 @@ SUMMARY_SCHEMA = pa.schema(
 
 
 def _summary(pairs: pa.Table, name: str) -> dict[str, Any]:
-    away, pull = (_numbers(pairs, f"{what}_{name}") for what in ("difference", "pull"))
+    away, pull = (numbers(pairs, f"{what}_{name}") for what in ("difference", "pull"))
     return {
         "n": pairs.num_rows,
         "median": float(np.median(away)),
@@ -128,7 +129,7 @@ def _summary(pairs: pa.Table, name: str) -> dict[str, Any]:
 def _pairs(posterior: pa.Table) -> tuple[Indices, Indices, Floats]:
     """Rows of each pair, and their separation [arcsec]."""
     survey = np.array(posterior["survey"].to_pylist(), dtype=object)
-    ra, dec = (np.radians(_numbers(posterior, name)) for name in ("ra", "dec"))
+    ra, dec = (np.radians(numbers(posterior, name)) for name in ("ra", "dec"))
     place = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)
     names = sorted(set(survey))
     rows = {name: np.flatnonzero(survey == name) for name in names}
@@ -168,7 +169,3 @@ def _mutual(first: Floats, second: Floats, reach: float) -> tuple[Indices, Indic
     own = np.arange(len(first))
     kept = (back[nearest] == own) & (away <= reach * ARCSEC)
     return own[kept], np.asarray(nearest[kept], dtype=np.int64), away[kept] / ARCSEC
-
-
-def _numbers(table: pa.Table, name: str) -> Floats:
-    return np.asarray(table[name].to_numpy(zero_copy_only=False), dtype=np.float64)

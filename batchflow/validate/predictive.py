@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from batchflow.arrow import numbers
 from batchflow.infer.ood import OOD_PVALUE
 from batchflow.schema import Flag
 from batchflow.validate.uniformity import family_pvalue
@@ -47,9 +48,7 @@ def predictive_table(posterior: pa.Table, mocks: Mapping[str, Floats]) -> pa.Tab
         ``ood_excess_corrected``, for the least of all surveys or galaxies; shares of flags. The worst
         first within each kind.
     """
-    columns = {
-        name: _numbers(posterior, name) for name in ("efficiency", "ppc_pvalue", "ood_pvalue", "flags")
-    }
+    columns = {name: numbers(posterior, name) for name in ("efficiency", "ppc_pvalue", "ood_pvalue", "flags")}
     rows = []
     for by, name, mask in _groups(posterior):
         own = {key: values[mask] for key, values in columns.items()}
@@ -114,7 +113,3 @@ def _share(mask: Mask) -> float | None:
 def _median(values: Floats) -> float | None:
     known = values[np.isfinite(values)]
     return float(np.median(known)) if len(known) else None
-
-
-def _numbers(table: pa.Table, name: str) -> Floats:
-    return np.asarray(table[name].to_numpy(zero_copy_only=False), dtype=np.float64)

@@ -73,7 +73,7 @@ def draw_ways(proposal: Proposal, clusters: Clusters, settings: Mapping[str, Any
     own = draw_posteriors(proposal, clusters, options)
     way = Rescue(settings["min_efficiency"], settings["max_draws"], settings["grid"])
     with torch.inference_mode():
-        delivered = rescue(proposal, clusters, _copy(own), options._replace(rescue=way))
+        delivered = rescue(proposal, clusters, own.each(np.copy), options._replace(rescue=way))
     alone = network_sample(proposal, own)
     samples = {
         DELIVERED: _sample(delivered) if settings["certify"] else alone,
@@ -81,20 +81,6 @@ def draw_ways(proposal: Proposal, clusters: Clusters, settings: Mapping[str, Any
         NETWORK: alone,
     }
     return Posteriors(own, delivered, samples)
-
-
-def _copy(draws: Draws) -> Draws:
-    """Draws that may be changed in place."""
-    return draws._replace(
-        values={name: column.copy() for name, column in draws.values.items()},
-        nuisances={name: column.copy() for name, column in draws.nuisances.items()},
-        log_weights=draws.log_weights.copy(),
-        log_density=draws.log_density.copy(),
-        efficiency=draws.efficiency.copy(),
-        log_evidence=draws.log_evidence.copy(),
-        chi2=draws.chi2.copy(),
-        pvalue=draws.pvalue.copy(),
-    )
 
 
 def _sample(draws: Draws) -> Sample:

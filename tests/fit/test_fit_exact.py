@@ -12,10 +12,10 @@ from batchflow import schema, stages
 from batchflow.fit.exact import draw_exact, exact_proposal
 from batchflow.fit.part import fit_clusters
 from batchflow.fit.prepare import NOISE_FILE, prepare_fit
-from batchflow.fit.preset import MOST_AXES, has_grid
 from batchflow.infer.cells import COARSE as CELLS
 from batchflow.infer.clusters import Clusters
 from batchflow.infer.draw import Options, Rescue, draw_posteriors
+from batchflow.infer.nuisance import GRID_AXES, why_no_grid
 from batchflow.mocks.noise import ARRAYS, NoiseModel
 from batchflow.prior_settings import PriorSettings
 from batchflow.schema import Flag
@@ -137,9 +137,9 @@ def test_four_parameters_have_an_exact_posterior():
 
 
 def test_grids_end_where_the_cells_do():
-    assert max(CELLS) == MOST_AXES
-    assert has_grid(PriorSettings())
+    assert max(CELLS) == GRID_AXES
+    assert not why_no_grid(PriorSettings())
     four = {name: {"uniform": limits} for name, limits in {"rv": (2.5, 4), "covering": (0, 1)}.items()}
-    assert not has_grid(PriorSettings.model_validate(four | {"metallicity": {"uniform": (0.004, 0.05)}}))
-    assert not has_grid(PriorSettings.model_validate({"metallicity": {"choice": (0.004, 0.02)}}))
+    assert why_no_grid(PriorSettings.model_validate(four | {"metallicity": {"uniform": (0.004, 0.05)}}))
+    assert why_no_grid(PriorSettings.model_validate({"metallicity": {"choice": (0.004, 0.02)}}))
     assert COARSE["steps"]

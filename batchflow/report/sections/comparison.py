@@ -7,9 +7,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from batchflow.arrow import numbers
 from batchflow.report.content import Absence, Block, Listing, Paragraph, Picture, Section, listing
 from batchflow.report.data import MOST, ReportData
-from batchflow.report.pictures import BLUE, LABELS, UNITS, Axis, new_figure, numbers, scatter, span
+from batchflow.report.pictures import BLUE, LABELS, UNITS, Axis, new_figure, scatter, span
 from batchflow.validate.calibrate import robust_scatter
 from batchflow.validate.compare import CATASTROPHIC, CLOSE, HALF_STEP, by_survey, headline
 

@@ -8,9 +8,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batchflow.arrow import numbers
 from batchflow.report.content import Absence, Picture, Section
 from batchflow.report.data import ReportData, is_galaxy
-from batchflow.report.pictures import BLUE, LABELS, new_figure, numbers, plain
+from batchflow.report.pictures import BLUE, LABELS, new_figure, plain
 from batchflow.results.population import NOTE
 
 if TYPE_CHECKING:

@@ -6,9 +6,10 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from batchflow.arrow import numbers
 from batchflow.report.content import Absence, Picture, Section
 from batchflow.report.data import ReportData
-from batchflow.report.pictures import BLUE, GREEN, ORANGE, new_figure, numbers
+from batchflow.report.pictures import BLUE, GREEN, ORANGE, new_figure
 
 TITLE = "Training"
 MOST_POINTS = 2000

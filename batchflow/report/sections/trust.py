@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import pyarrow.compute as pc
 
 from batchflow.report.content import Absence, Block, Listing, Paragraph, Picture, Section, listing
 from batchflow.report.data import ReportData
@@ -65,10 +66,11 @@ def trust(data: ReportData) -> Section:
     )
     alt = "Histograms of efficiency, posterior predictive p-value and out-of-distribution p-value."
     blocks: list[Block] = [Picture("trust", figure, alt, caption)]
-    outside = coverage_table(data.description)
+    surveys = coverage_table(data.description)
+    outside = surveys.filter(pc.greater(surveys["outside"], 0)) if surveys.num_rows else surveys
     if outside.num_rows:
         blocks.append(listing(outside, "Clusters outside what the network was trained on, by survey."))
-    elif (data.description or {}).get("coverage"):
+    elif surveys.num_rows:
         blocks.append(Paragraph("No cluster of any survey lies outside what the network was trained on."))
     return Section(title, blocks)
 
