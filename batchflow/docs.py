@@ -167,11 +167,7 @@ def _rows(columns: pa.Schema) -> Iterator[list[str]]:
     for item in columns:
         known = describe(item.name)
         is_list = pa.types.is_list(item.type)
-        kind = (
-            "string"
-            if pa.types.is_dictionary(item.type)
-            else str(item.type.value_type if is_list else item.type)
-        )
+        kind = str(item.type.value_type if is_list else item.type)
         shown = f"[{kind}]" if is_list else kind
         yield [f"`{item.name}`", shown, known.unit, known.ucd, known.description]
 

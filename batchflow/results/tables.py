@@ -18,7 +18,6 @@ from batchflow.errors import UserError, nearest
 from batchflow.paths import RunFolder, unescape
 from batchflow.results.query import query, table_files
 from batchflow.results.unfinished import MADE_BY, unfinished_stages
-from batchflow.schema import GALAXY_TYPE
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -128,7 +127,7 @@ class ResultTable:
         Returns
         -------
         dask.dataframe.DataFrame
-            Words are plain, not categories, so that partitions agree.
+            Its partitions are read by the workers.
 
         Raises
         ------
@@ -138,7 +137,7 @@ class ResultTable:
         _optional("pandas")
         frames = _optional("dask.dataframe")
         chosen = self.columns and list(self.columns)
-        empty = _plain_frame(self.dataset.schema.empty_table().select(chosen or self.dataset.schema.names))
+        empty = self.dataset.schema.empty_table().select(chosen or self.dataset.schema.names).to_pandas()
         return frames.from_map(_read_file, self.dataset.files, columns=chosen, ids=self.ids, meta=empty)
 
     def to_astropy(self) -> QTable:
@@ -374,11 +373,4 @@ def _optional(name: str) -> Any:
 
 def _read_file(file: str, columns: list[str] | None, ids: tuple[str, ...] | None) -> pd.DataFrame:
     wanted = None if ids is None else pc.field("object_id").isin(list(ids))
-    return _plain_frame(ds.dataset(file, format="parquet").to_table(columns=columns, filter=wanted))
-
-
-def _plain_frame(table: pa.Table) -> pd.DataFrame:
-    for place, field in enumerate(table.schema):
-        if field.type == GALAXY_TYPE:
-            table = table.set_column(place, field.name, table[field.name].cast(pa.string()))
-    return table.to_pandas()
+    return ds.dataset(file, format="parquet").to_table(columns=columns, filter=wanted).to_pandas()
