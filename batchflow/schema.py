@@ -95,8 +95,7 @@ def unit_of(column: str) -> str:
 
 def field(name: str, type_: pa.DataType) -> pa.Field:
     """An Arrow field that carries its unit, UCD and description in the metadata."""
-    known = {key: value for key, value in vars(columns.describe(name)).items() if value}
-    return pa.field(name, type_, metadata=known or None)
+    return columns.describe(name).field(name, type_)
 
 
 def mocks_schema(parameters: Sequence[str], bands: Sequence[str]) -> pa.Schema:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -226,19 +226,26 @@ def _start(database: Database, sql: str, limits: Limits) -> pa.RecordBatchReader
         batches = database.connection.sql(sql).to_arrow_reader(BATCH_ROWS)
     except FAILURES as error:
         raise UserError(explain(error)) from None
-    columns = _named(batches.schema)
+    known = {field.name: field for name in _mentioned(database, sql) for field in database.tables[name]}
+    columns = _named(batches.schema, known)
     return pa.RecordBatchReader.from_batches(columns, _cast(batches, columns, explain))
 
 
-def _named(columns: pa.Schema) -> pa.Schema:
-    """Columns with their units; of several with one name, the second is called name_2."""
+def _mentioned(database: Database, sql: str) -> list[str]:
+    """Tables that a statement names."""
+    return [name for name in database.tables if re.search(rf"\b{name}\b", sql, re.IGNORECASE)]
+
+
+def _named(columns: pa.Schema, known: Mapping[str, pa.Field]) -> pa.Schema:
+    """Columns with their units, as the tables asked have them; of several with one name, the second is name_2."""
     fields: dict[str, pa.Field] = {}
     for column in columns:
         name, number = column.name, 1
         while name in fields:
             number += 1
             name = f"{column.name}_{number}"
-        fields[name] = schema.field(column.name, column.type).with_name(name)
+        like = known.get(column.name, schema.field(column.name, column.type))
+        fields[name] = pa.field(name, column.type, metadata=like.metadata)
     return pa.schema(list(fields.values()))
 
 
@@ -262,9 +269,10 @@ def _explain(error: Exception, database: Database, sql: str, limits: Limits) -> 
             f"the query needs more than {limits.memory_gib:g} GiB; ask for fewer columns or rows, or give it "
             f"more: --memory GIB ({text.splitlines()[0]})"
         )
-    named = [name for name in database.tables if re.search(rf"\b{name}\b", sql, re.IGNORECASE)]
     lines = [f"the query failed: {text}", f"tables of this run: {', '.join(sorted(database.tables))}"]
-    lines += [f"columns of {name}: {', '.join(database.tables[name].names)}" for name in named]
+    lines += [
+        f"columns of {name}: {', '.join(database.tables[name].names)}" for name in _mentioned(database, sql)
+    ]
     for name in sorted(MADE_BY.keys() - database.tables.keys()):
         if re.search(rf"\b{name}\b", text):
             lines.append(f"{name} is not there (yet): `batchflow {MADE_BY[name]}` makes it")
