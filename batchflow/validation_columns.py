@@ -1,6 +1,6 @@
 """What each column of the tables of ``validation/`` is.
 
-Apart from `columns`, because these names are common: a `count` or `n` in a person's own query is another thing.
+Apart from `columns`, because these names are common: a `count` in a person's own query is another thing.
 
 Where a column is of a row's ``parameter``, its unit is dex, or mag for E(B-V).
 """

@@ -237,7 +237,7 @@ def _mentioned(database: Database, sql: str) -> list[str]:
 
 
 def _named(columns: pa.Schema, known: Mapping[str, pa.Field]) -> pa.Schema:
-    """Columns with their units, as the tables asked have them; of several with one name, the second is name_2."""
+    """Columns with units, as the tables asked have them; of several with one name, the second is name_2."""
     fields: dict[str, pa.Field] = {}
     for column in columns:
         name, number = column.name, 1
