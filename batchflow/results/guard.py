@@ -45,6 +45,31 @@ def check_reads(connection: duckdb.DuckDBPyConnection, sql: str, macros: Iterabl
     _check_tree(_parse(connection, sql[explained.end() :] if explained else sql), FUNCTIONS | set(macros))
 
 
+def sampled_ids(connection: duckdb.DuckDBPyConnection, sql: str) -> list[str]:
+    """Ids that a statement gives to `sample_draws` as they stand, not computed.
+
+    Parameters
+    ----------
+    connection : duckdb.DuckDBPyConnection
+        Used to parse.
+    sql : str
+        A statement that `check_reads` let pass.
+
+    Returns
+    -------
+    list of str
+        In the order in which they stand.
+    """
+    explained = EXPLAIN.match(sql)
+    calls = [
+        node["function"]["children"]
+        for node in _nodes(_parse(connection, sql[explained.end() :] if explained else sql))
+        if node.get("type") == "TABLE_FUNCTION" and node["function"]["function_name"] == "sample_draws"
+    ]
+    first = [children[0] for children in calls if children and children[0].get("class") == "CONSTANT"]
+    return [found for node in first if isinstance(found := node["value"].get("value"), str)]
+
+
 def _parse(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any]:
     rows = connection.execute("SELECT json_serialize_sql(?)", [sql]).fetchall()
     tree: dict[str, Any] = json.loads(rows[0][0])

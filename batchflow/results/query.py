@@ -19,7 +19,8 @@ import pyarrow.parquet as pq
 from batchflow import schema
 from batchflow.errors import UserError
 from batchflow.paths import RunFolder
-from batchflow.results.guard import check_reads
+from batchflow.results.guard import check_reads, sampled_ids
+from batchflow.results.ids import nearest_ids
 from batchflow.results.macros import Macro, create_macros, macros_for
 from batchflow.results.unfinished import MADE_BY
 
@@ -223,12 +224,23 @@ def _start(database: Database, sql: str, limits: Limits) -> pa.RecordBatchReader
     explain = partial(_explain, database=database, sql=sql, limits=limits)
     try:
         check_reads(database.connection, sql, [macro.name for macro in database.macros if macro.table])
+        _check_ids(database.connection, sampled_ids(database.connection, sql))
         batches = database.connection.sql(sql).to_arrow_reader(BATCH_ROWS)
     except FAILURES as error:
         raise UserError(explain(error)) from None
     known = {field.name: field for name in _mentioned(database, sql) for field in database.tables[name]}
     columns = _named(batches.schema, known)
     return pa.RecordBatchReader.from_batches(columns, _cast(batches, columns, explain))
+
+
+def _check_ids(connection: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> None:
+    """A cluster that is not there would have no draws, and no row would say why."""
+    for wanted in ids:
+        if connection.execute("SELECT 1 FROM draws WHERE object_id = ? LIMIT 1", [wanted]).fetchone() is None:
+            known = connection.execute("SELECT DISTINCT object_id FROM draws").fetchall()
+            raise UserError(
+                f"draws has no cluster {wanted!r}; {nearest_ids(wanted, [row[0] for row in known])}"
+            )
 
 
 def _mentioned(database: Database, sql: str) -> list[str]:
