@@ -62,12 +62,17 @@ def sampled_ids(connection: duckdb.DuckDBPyConnection, sql: str) -> list[str]:
     """
     explained = EXPLAIN.match(sql)
     calls = [
-        node["function"]["children"]
+        node["function"]["arguments"]
         for node in _nodes(_parse(connection, sql[explained.end() :] if explained else sql))
         if node.get("type") == "TABLE_FUNCTION" and node["function"]["function_name"] == "sample_draws"
     ]
-    first = [children[0] for children in calls if children and children[0].get("class") == "CONSTANT"]
-    return [found for node in first if isinstance(found := node["value"].get("value"), str)]
+    named = [(given[0] if not given[0]["name"] else _argument(given, "id")) for given in calls if given]
+    literals = [given["expression"].get("literal", {}) for given in named if given is not None]
+    return [literal["text"] for literal in literals if literal.get("kind") == "STRING"]
+
+
+def _argument(given: list[dict[str, Any]], name: str) -> dict[str, Any] | None:
+    return next((argument for argument in given if argument["name"] == name), None)
 
 
 def _parse(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any]:

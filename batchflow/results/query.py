@@ -236,7 +236,7 @@ def _start(database: Database, sql: str, limits: Limits) -> pa.RecordBatchReader
 def _check_ids(connection: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> None:
     """A cluster that is not there would have no draws, and no row would say why."""
     for wanted in ids:
-        if connection.execute("SELECT 1 FROM draws WHERE object_id = ? LIMIT 1", [wanted]).fetchone() is None:
+        if not connection.execute("SELECT 1 FROM draws WHERE object_id = ? LIMIT 1", [wanted]).fetchall():
             known = connection.execute("SELECT DISTINCT object_id FROM draws").fetchall()
             raise UserError(
                 f"draws has no cluster {wanted!r}; {nearest_ids(wanted, [row[0] for row in known])}"
