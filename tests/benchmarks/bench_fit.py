@@ -4,9 +4,9 @@
 
 RUN is a finished run of three parameters (or its model folder). The networks of four and five have its shape
 and weights drawn at random: what a draw and its weight cost does not depend on what was learnt. A rescue
-does, so it is timed of the network of RUN alone. Objects are simulated by the noise model of RUN. Times are of
-the processor, on one thread: other programs on the machine do not count. The grid: the library's ages, E(B-V)
-by 0.01 mag, metallicities of the library, R(V) by the table's nodes.
+does, so it is timed of the network of RUN alone. Objects are simulated by the noise model of RUN. Times are
+of the processor, on one thread: other programs on the machine do not count. The grid: the library's ages,
+E(B-V) by 0.01 mag, metallicities of the library, R(V) by the table's nodes.
 """
 
 from __future__ import annotations
