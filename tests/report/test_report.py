@@ -227,7 +227,7 @@ def test_validation_tables_are_known_by_their_columns(copied: RunFolder) -> None
         "strata": pa.table(
             {"by": ["signal"], "stratum": ["<b>"], "parameter": ["ebv"], "n": [9], "verdict": ["bad"]}
         ),
-        "objects": columns(
+        "of_objects": columns(
             {"object_id": np.arange(300), "why": np.where(np.arange(300) % 3, "mode", "noise")}
         ),
     }
