@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from batchflow.infer.likelihood import Photometry, TorchFluxTable
-from batchflow.infer.mass_fit import MassFit, Range, Slopes, fit_mass
+from batchflow.infer.mass_fit import MassFit, Range, Slopes, fit_mass, logaddexp
 from batchflow.mocks.prior import log_density, quantile
 from batchflow.prior_settings import Distribution
 
@@ -24,9 +24,9 @@ COARSE = {1: (512,), 2: (64, 16), 3: (32, 8, 4)}
 """Cells along each axis to begin with, by number of axes; the first is the age."""
 INSIDE = 4
 """Points along each axis of a coarse cell that its slopes and bend are found from."""
-LONGEST = 1.0
-"""Length [standard deviations] above which a cell is halved."""
-NEGLIGIBLE, MINOR = -14.0, -11.0
+LONGEST = 0.8
+"""Length [standard deviations] above which a cell is halved, unless another is asked for."""
+NEGLIGIBLE, MINOR = -12.0, -9.0
 """Ln of the share, relative to the largest, below which a cell is dropped, or not halved."""
 MAX_LEVELS = 14
 MAX_CELLS = 4096
@@ -41,7 +41,11 @@ class Axes(NamedTuple):
 
     def values(self, unit: Tensor) -> dict[str, Tensor]:
         """Parameters at points of the unit cube, each (n,), from (n, n_axes)."""
-        return {name: _at(shape, unit[:, i]) for i, (name, shape) in enumerate(self.shapes.items())}
+        return {name: self.along(name, unit[:, i]) for i, name in enumerate(self.shapes)}
+
+    def along(self, name: str, unit: Tensor) -> Tensor:
+        """One parameter at its cumulative probability, (n,), from (n,)."""
+        return _at(self.shapes[name], unit)
 
     def log_density(self, values: dict[str, Tensor]) -> Tensor:
         """Natural logarithm of the prior's density at the parameters, (n,)."""
@@ -96,7 +100,9 @@ class Cells(NamedTuple):
         return cls(Boxes(*boxes), MassFit(*mass), torch.cat([part.log_share for part in parts]))
 
 
-def find_cells(table: TorchFluxTable, axes: Axes, photometry: Photometry, limits: Range) -> Cells:
+def find_cells(
+    table: TorchFluxTable, axes: Axes, photometry: Photometry, limits: Range, longest: float = LONGEST
+) -> Cells:
     """Cells that hold the posterior of each cluster.
 
     Parameters
@@ -109,6 +115,8 @@ def find_cells(table: TorchFluxTable, axes: Axes, photometry: Photometry, limits
         Of n_clusters clusters.
     limits : Range
         Allowed masses of each cluster.
+    longest : float
+        Length [standard deviations] above which a cell is halved.
 
     Returns
     -------
@@ -124,7 +132,7 @@ def find_cells(table: TorchFluxTable, axes: Axes, photometry: Photometry, limits
         relative = cells.log_share - top[cells.cluster]
         few = torch.bincount(cells.cluster, minlength=n)[cells.cluster] < MAX_CELLS
         split = (
-            (cells.mass.lengths > LONGEST) & ((relative > MINOR) & few)[:, None] & (level < MAX_LEVELS - 1)
+            (cells.mass.lengths > longest) & ((relative > MINOR) & few)[:, None] & (level < MAX_LEVELS - 1)
         )
         whole = ~split.any(1)
         kept.append(cells.rows(whole & (relative > NEGLIGIBLE)))
@@ -163,7 +171,7 @@ def _weigh(boxes: Boxes, model: tuple[Tensor, Slopes], photometry: Photometry, l
     own = Range(*(edge[boxes.cluster] for edge in limits))
     log_flux, slopes = model
     fit = fit_mass(photometry.rows(boxes.cluster), log_flux, own, slopes)
-    share = torch.logaddexp(fit.log_peak, fit.log_plateau) + boxes.size.log().sum(1)
+    share = logaddexp(fit.log_peak, fit.log_plateau) + boxes.size.log().sum(1)
     return Cells(boxes, fit, share)
 
 
