@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from batchflow.infer.likelihood import Photometry, TorchFluxTable
-from batchflow.infer.mass_fit import MassFit, Range, Slopes, fit_mass, logaddexp
+from batchflow.infer.mass_fit import MassFit, Range, Slopes, fit_mass, logaddexp, rough_height
 from batchflow.mocks.prior import log_density, quantile
 from batchflow.prior_settings import Distribution
 
@@ -26,8 +26,10 @@ INSIDE = 4
 """Points along each axis of a coarse cell that its slopes and bend are found from."""
 LONGEST = 0.8
 """Length [standard deviations] above which a cell is halved, unless another is asked for."""
-NEGLIGIBLE, MINOR = -12.0, -9.0
+NEGLIGIBLE, MINOR = -10.5, -8.5
 """Ln of the share, relative to the largest, below which a cell is dropped, or not halved."""
+ROUGHLY, LEAST_KEPT = 40.0, 128
+"""Coarse cells whose ln likelihood is roughly more than this below the best are left out; so many stay."""
 MAX_LEVELS = 14
 MAX_CELLS = 4096
 """Cells of a cluster, beyond which none is halved any more."""
@@ -124,7 +126,7 @@ def find_cells(
         At least one of each cluster.
     """
     n = len(photometry.seen.flux)
-    boxes, log_flux, slopes = _coarse(table, axes, n)
+    boxes, log_flux, slopes = _likely(_coarse(table, axes, n), photometry)
     kept: list[Cells] = []
     for level in range(MAX_LEVELS):
         cells = _weigh(boxes, (log_flux, slopes), photometry, limits)
@@ -165,6 +167,19 @@ def _coarse(table: TorchFluxTable, axes: Axes, n: int) -> tuple[Boxes, Tensor, S
     )
     slopes = Slopes(tuple(part.repeat(n, 1) for part in along), bend.repeat(n, 1))
     return boxes, mean.repeat(n, 1), slopes
+
+
+def _likely(coarse: tuple[Boxes, Tensor, Slopes], photometry: Photometry) -> tuple[Boxes, Tensor, Slopes]:
+    """Those of the coarse cells that a rough look at their likelihood, with no fit of the mass, leaves in."""
+    boxes, log_flux, slopes = coarse
+    rough = rough_height(photometry.rows(boxes.cluster), log_flux, slopes).reshape(
+        len(photometry.seen.flux), -1
+    )
+    best = rough.topk(min(LEAST_KEPT, rough.shape[1]), dim=1).values
+    kept = (rough >= torch.minimum(best[:, :1] - ROUGHLY, best[:, -1:])).reshape(-1)
+    kept = kept.nonzero()[:, 0]
+    along = tuple(part[kept] for part in slopes.along)
+    return boxes.rows(kept), log_flux[kept], Slopes(along, slopes.bend[kept])
 
 
 def _weigh(boxes: Boxes, model: tuple[Tensor, Slopes], photometry: Photometry, limits: Range) -> Cells:

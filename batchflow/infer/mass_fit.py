@@ -99,6 +99,18 @@ def fit_mass(
     return _integrate(photometry, log_flux, mass, limits, slopes)
 
 
+def rough_height(photometry: Photometry, log_flux: Tensor, slopes: Slopes) -> Tensor:
+    """Ln likelihood of cells at their least-squares mass, roughly, (n,); arguments as of `fit_mass`.
+
+    Every band's variance holds what the flux varies by within the cell; bands are taken one by one.
+    """
+    model = (log_flux + _least_squares(photometry, log_flux)[:, None]).exp()
+    loose = _looseness(slopes, log_flux) * model * model
+    variance = photometry.terms.variance(model) + loose
+    residual = photometry.seen.flux - model
+    return -0.5 * torch.where(photometry.detected, residual.square() / variance, 0.0).sum(-1)
+
+
 def draw_mass(fit: MassFit, limits: Range, uniform: Tensor) -> tuple[Tensor, Tensor]:
     """Draw a mass for each model.
 
