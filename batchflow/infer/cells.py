@@ -30,6 +30,8 @@ NEGLIGIBLE, MINOR = -10.5, -8.5
 """Ln of the share, relative to the largest, below which a cell is dropped, or not halved."""
 ROUGHLY, LEAST_KEPT = 40.0, 128
 """Coarse cells whose ln likelihood is roughly more than this below the best are left out; so many stay."""
+DOUBT, FITTED = 1.0, 5.0
+"""Where nothing fits, shares of large cells are off by about half the chi2 beyond this: they are kept longer."""
 MAX_LEVELS = 14
 MAX_CELLS = 4096
 """Cells of a cluster, beyond which none is halved any more."""
@@ -126,12 +128,12 @@ def find_cells(
         At least one of each cluster.
     """
     n = len(photometry.seen.flux)
-    boxes, log_flux, slopes = _likely(_coarse(table, axes, n), photometry)
+    (boxes, log_flux, slopes), doubt = _likely(_coarse(table, axes, n), photometry)
     kept: list[Cells] = []
     for level in range(MAX_LEVELS):
         cells = _weigh(boxes, (log_flux, slopes), photometry, limits)
         top = _largest([*kept, cells], n)
-        relative = cells.log_share - top[cells.cluster]
+        relative = cells.log_share - top[cells.cluster] + doubt[cells.cluster]
         few = torch.bincount(cells.cluster, minlength=n)[cells.cluster] < MAX_CELLS
         split = (
             (cells.mass.lengths > longest) & ((relative > MINOR) & few)[:, None] & (level < MAX_LEVELS - 1)
@@ -169,8 +171,11 @@ def _coarse(table: TorchFluxTable, axes: Axes, n: int) -> tuple[Boxes, Tensor, S
     return boxes, mean.repeat(n, 1), slopes
 
 
-def _likely(coarse: tuple[Boxes, Tensor, Slopes], photometry: Photometry) -> tuple[Boxes, Tensor, Slopes]:
-    """Those of the coarse cells that a rough look at their likelihood, with no fit of the mass, leaves in."""
+Coarse = tuple[Boxes, Tensor, Slopes]
+
+
+def _likely(coarse: Coarse, photometry: Photometry) -> tuple[Coarse, Tensor]:
+    """Coarse cells that a rough look at their likelihood, with no fit of the mass, leaves in; and doubts."""
     boxes, log_flux, slopes = coarse
     rough = rough_height(photometry.rows(boxes.cluster), log_flux, slopes).reshape(
         len(photometry.seen.flux), -1
@@ -179,7 +184,8 @@ def _likely(coarse: tuple[Boxes, Tensor, Slopes], photometry: Photometry) -> tup
     kept = (rough >= torch.minimum(best[:, :1] - ROUGHLY, best[:, -1:])).reshape(-1)
     kept = kept.nonzero()[:, 0]
     along = tuple(part[kept] for part in slopes.along)
-    return boxes.rows(kept), log_flux[kept], Slopes(along, slopes.bend[kept])
+    doubt = (DOUBT * (-best[:, 0] - FITTED)).clamp(min=0)
+    return (boxes.rows(kept), log_flux[kept], Slopes(along, slopes.bend[kept])), doubt
 
 
 def _weigh(boxes: Boxes, model: tuple[Tensor, Slopes], photometry: Photometry, limits: Range) -> Cells:
