@@ -31,7 +31,7 @@ NEGLIGIBLE, MINOR = -10.5, -8.5
 ROUGHLY, LEAST_KEPT = 40.0, 128
 """Coarse cells whose ln likelihood is roughly more than this below the best are left out; so many stay."""
 DOUBT, FITTED = 1.0, 5.0
-"""Where nothing fits, shares of large cells are off by about half the chi2 beyond this: they are kept longer."""
+"""Where nothing fits, shares of large cells are off by half the chi2 beyond this: they stay longer."""
 MAX_LEVELS = 14
 MAX_CELLS = 4096
 """Cells of a cluster, beyond which none is halved any more."""
