@@ -60,6 +60,8 @@ class Flag(IntFlag):
     """The draws come from the exact posterior on a grid, not from the flow."""
     FEW_BANDS = 32768
     """Too few usable bands for a classical fit's reduced chi2 (with one, for the fit itself): NaN there."""
+    SAMPLED_SUMMARY = 65536
+    """No exact grid here: mean, deviation and quantiles come from weighted draws, and err as those do."""
 
 
 def flux_column(band: str) -> str:
