@@ -10,7 +10,6 @@ library, R(V) by the table's nodes.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from harness import report, rounded
 
 from batchflow.config import ModelSettings, PriorSettings
 from batchflow.fit.classical import fit_classical
@@ -103,7 +103,8 @@ def network_rates(model: Model, clusters: Clusters) -> dict[str, Any]:
 
 
 def main(runs: list[str], objects: int) -> None:
-    """Print a line of JSON for each number of parameters."""
+    """Print a line for each number of parameters, and the figures as JSON."""
+    figures = list[dict[str, Any]]()
     torch.set_num_threads(1)
     first = open_model(runs[0], device="cpu")
     clusters = clusters_of(first, objects)
@@ -113,9 +114,9 @@ def main(runs: list[str], objects: int) -> None:
             model = open_model(runs[place], device="cpu")
             own = clusters if place == 0 else clusters_of(model, objects)
             found |= network_rates(model, own)
-        print(
-            json.dumps({k: round(v, 1) if isinstance(v, float) else v for k, v in found.items()}), flush=True
-        )
+        figures.append(found)
+        print(rounded(found), flush=True)
+    report({"objects_per_s": figures})
 
 
 if __name__ == "__main__":

@@ -9,8 +9,8 @@ parameters less than the exact posterior does, which is had on a grid, not from 
 `train_seconds` holds everything between the first look at the mocks and the last step; `draws_per_s` are
 draws with their density, `certified_draws_per_s` are weighted to the exact posterior besides.
 `seconds_to_efficiency` is when the median efficiency of checkpoints, kept as training goes and looked at
-afterwards, passed a value: within this training, whose learning rate falls over all its minutes. A training that
-is told a shorter time gets there sooner.
+afterwards, passed a value: within this training, whose learning rate falls over all its minutes. A training
+that is told a shorter time gets there sooner.
 """
 
 from __future__ import annotations
