@@ -1,6 +1,6 @@
 """Mocks a second: one core and two, against a bare loop, and against writing the same bytes with pyarrow.
 
-    python tests/benchmarks/bench_mocks.py [--rows 2000000]
+    python tests/benchmarks/bench_mocks.py [--rows 5000000]
 
 `raw_writing` is the limit: shards of random floats, of the same columns, written one after another.
 `bare_loop` draws from the prior, interpolates the fluxes and writes Parquet, and nothing else: no footer,
@@ -98,7 +98,7 @@ def by_command(folder: Path, rows: int, workers: int) -> float:
 def main() -> None:
     """Print the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=2_000_000)
+    parser.add_argument("--rows", type=int, default=5_000_000)
     rows = parser.parse_args().rows
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
