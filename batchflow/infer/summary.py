@@ -173,7 +173,7 @@ def _valleys(density: Floats) -> NDArray[np.int64]:
 
 
 def _peaks(density: Floats) -> NDArray[np.int64]:
-    """Cells higher than both neighbours, the middle one where the top is flat; `scipy.signal` loads slowly."""
+    """Cells higher than both neighbours, of a flat top its middle; `scipy.signal` loads slowly."""
     steps = np.flatnonzero(np.diff(density))
     rises = density[steps + 1] > density[steps]
     tops = np.flatnonzero(rises[:-1] & ~rises[1:])

@@ -94,7 +94,7 @@ SECTIONS = {
         rare=True,
     ),
     "catalogue": Section("catalogue", ("1000000",), ("--types", "parquet,csv", "20000")),
-    "query": Section("query", (), ("--rows", "100000")),
+    "query": Section("query", ("--rows", "200000"), ("--rows", "25000")),
     "peers": Section("peers", ("60",), ("1", "--peers", "zuko_plain"), by_peers=True),
 }
 """In the order in which they run; `{model}` is the run whose model is used, `{out}` where figures go."""
