@@ -147,7 +147,7 @@ def line(found: dict[str, float], name: str) -> str:
 def main() -> None:
     """Make, time, remove."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--folder", type=Path, help="one that exists is used as it is, and kept")
     parser.add_argument("--long", action="store_true", help="also read every draw")
     given = parser.parse_args()
