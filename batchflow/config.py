@@ -184,7 +184,9 @@ class TrainSettings(Settings):
     """[train]: how the network is fitted."""
 
     epochs: PositiveInt = Field(10, description="passes over the mocks, each with fresh noise")
-    batch: int = Field(1024, ge=16, description="mocks in a step")
+    batch: int = Field(
+        1024, ge=16, description="mocks in a step; on processors, one core for each 512 of them"
+    )
     learning_rate: PositiveFloat = Field(6e-3, description="peak of the one-cycle schedule")
     held_out: float = Field(0.02, gt=0, lt=0.5, description="share of each shard kept for validation")
     max_minutes: PositiveFloat | None = Field(None, description="stop after this time, whatever is left")

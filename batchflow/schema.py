@@ -62,10 +62,6 @@ class Flag(IntFlag):
     """Too few usable bands for a classical fit's reduced chi2 (with one, for the fit itself): NaN there."""
 
 
-GALAXY_TYPE = pa.dictionary(pa.int32(), pa.string())
-"""Dictionary-encoded, as every reader makes the hive partition: so file and folder agree."""
-
-
 def flux_column(band: str) -> str:
     """Name of the column holding a band's flux density [mJy]."""
     return f"flux_{band}"
@@ -99,8 +95,7 @@ def unit_of(column: str) -> str:
 
 def field(name: str, type_: pa.DataType) -> pa.Field:
     """An Arrow field that carries its unit, UCD and description in the metadata."""
-    known = {key: value for key, value in vars(columns.describe(name)).items() if value}
-    return pa.field(name, type_, metadata=known or None)
+    return columns.describe(name).field(name, type_)
 
 
 def mocks_schema(parameters: Sequence[str], bands: Sequence[str]) -> pa.Schema:
@@ -126,7 +121,7 @@ def catalogue_schema(bands: Sequence[str], published: Iterable[str] = ()) -> pa.
         `foreground_ebv` the Milky Way's E(B-V) that was taken out here (0: the survey did, or none).
     """
     fields = [
-        field("galaxy", GALAXY_TYPE),
+        field("galaxy", pa.string()),
         field("survey", pa.string()),
         field("object_id", pa.string()),
         field("ra", pa.float64()),
@@ -166,7 +161,7 @@ NETWORK_ONLY = ("member_spread", "ood_pvalue")
 def posterior_schema(parameters: Sequence[str]) -> pa.Schema:
     """Columns of the posterior table: one row a cluster."""
     fields = [
-        field("galaxy", GALAXY_TYPE),
+        field("galaxy", pa.string()),
         field("survey", pa.string()),
         field("object_id", pa.string()),
         field("ra", pa.float64()),
@@ -217,7 +212,7 @@ def fit_schema(parameters: Sequence[str]) -> pa.Schema:
 
 def draws_schema(parameters: Sequence[str]) -> pa.Schema:
     """Columns of the draws table: one row a cluster, lists of draws."""
-    fields = [field("galaxy", GALAXY_TYPE), field("object_id", pa.string())]
+    fields = [field("galaxy", pa.string()), field("object_id", pa.string())]
     fields += [field(parameter, pa.list_(pa.float32())) for parameter in parameters]
     fields.append(field("log_weight", pa.list_(pa.float32())))
     return pa.schema(fields)

@@ -12,6 +12,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from batchflow.infer.posterior import Model, cached_model
+from batchflow.schema import PARAMETER_UNITS
 from batchflow.shards import write_table
 from batchflow.validate.compare import compare_published
 from batchflow.validate.methods import methods_table, reasons_table
@@ -19,6 +20,7 @@ from batchflow.validate.objects import objects_table
 from batchflow.validate.overlap import columns_needed, overlap_summary, overlap_table
 from batchflow.validate.plan import CATALOGUE_TABLES
 from batchflow.validate.predictive import COLUMNS, predictive_table
+from batchflow.validate.schemas import shaped
 
 
 def compare_catalogue(
@@ -47,6 +49,7 @@ def compare_catalogue(
     objects = _objects(model, parts, notes)
     posterior = ds.dataset([part[1] for part in parts], format="parquet")
     names = posterior.schema.names
+    parameters = [name for name in PARAMETER_UNITS if f"{name}_q50" in names]
     pairs = overlap_table(posterior.to_table(columns=columns_needed(names)))
     tables = {
         "objects": objects,
@@ -58,7 +61,7 @@ def compare_catalogue(
         "comparison": compare_published(posterior.to_table()),
     }
     for name, output in zip(CATALOGUE_TABLES, outputs, strict=True):
-        write_table(Path(output), tables[name], footer)
+        write_table(Path(output), shaped(name, tables[name], parameters), footer)
     if not objects.num_rows:
         notes.append("no published values in the catalogue: nothing to compare posteriors with")
     return notes

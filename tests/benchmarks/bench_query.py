@@ -26,7 +26,6 @@ from toy_runs import add_part, toy_draws
 import batchflow
 from batchflow.paths import partition_folder
 from batchflow.results.query import query
-from batchflow.schema import GALAXY_TYPE
 from batchflow.shards import write_table
 
 DRAWS = 200
@@ -97,7 +96,7 @@ def replicate(table: pa.Table, galaxy: str, ids: np.ndarray, shift: dict[str, np
     n = len(ids)
     table = table.take(pa.array(ids % table.num_rows)).combine_chunks()
     given = {
-        "galaxy": pa.array([galaxy] * n).cast(GALAXY_TYPE),
+        "galaxy": pa.array([galaxy] * n),
         "object_id": pa.array([f"{galaxy}-{i}" for i in ids]),
         "ra": pa.array(rng.uniform(0, 360, n)),
         "dec": pa.array(np.degrees(np.arcsin(rng.uniform(-1, 1, n)))),

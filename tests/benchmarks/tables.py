@@ -154,7 +154,8 @@ def _fit(found: Figures) -> Iterator[Row]:
     for one in found["objects_per_s"]:
         for kind in ("classical", "exact", "network, rescued"):
             if one.get(kind):
-                what = f"{kind}, {one['parameters']} parameters"
+                note = "" if one.get("trained", True) else ", untrained network"
+                what = f"{kind}, {one['parameters']} parameters{note}"
                 yield Row(what, one[kind], "objects/s", "network", one.get("network"))
 
 
