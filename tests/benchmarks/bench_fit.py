@@ -11,7 +11,6 @@ E(B-V) by 0.01 mag, metallicities of the library, R(V) by the table's nodes.
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -19,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from harness import report, rounded
 
 from batchflow.config import ModelSettings, PriorSettings
 from batchflow.fit.classical import fit_classical
@@ -115,7 +115,8 @@ def network_rates(model: Model, clusters: Clusters, ways: dict[str, Rescue | Non
 
 
 def main(run: str, objects: int) -> None:
-    """Print a line of JSON for each number of parameters."""
+    """Print a line for each number of parameters, and the figures as JSON."""
+    figures = list[dict[str, Any]]()
     torch.set_num_threads(1)
     first = open_model(run, device="cpu")
     clusters = clusters_of(first, objects)
@@ -124,9 +125,9 @@ def main(run: str, objects: int) -> None:
         ways = {"network": None} | ({} if place else {"network, rescued": Rescue()})
         found = {"parameters": 3 + place, "trained": not place} | rates(fitter_of(model), clusters, place)
         found |= network_rates(model, clusters, ways)
-        print(
-            json.dumps({k: round(v, 1) if isinstance(v, float) else v for k, v in found.items()}), flush=True
-        )
+        figures.append(found)
+        print(rounded(found), flush=True)
+    report({"objects_per_s": figures})
 
 
 if __name__ == "__main__":
