@@ -41,6 +41,11 @@ def finish_model(folder: Path, members: Sequence[str]) -> None:
     write_text(folder / CARD_FILE, model_card(load_description(folder)))
 
 
+def is_finished(folder: Path) -> bool:
+    """Whether `finish_model` came to its end with a trained model."""
+    return (folder / CARD_FILE).is_file() and "made" in load_description(folder)
+
+
 def _stamp(folder: Path) -> None:
     """Say by which command a model came about; the worker that trained it does not know."""
     described = load_description(folder)

@@ -1,8 +1,8 @@
 """Brings faults into a program under test, and into its workers; does nothing unless the environment says so.
 
-`FAULTS` are lines of an action and a pattern, such as ``kill */mocks/shard-00001.parquet``: whoever writes such
-a file meets the fault when all of it is written, but not yet under its name. `FAULT_MARKS` is a folder that
-counts how often that was, `FAULT_TIMES` how often each may be (once, unless it says otherwise).
+`FAULTS` are lines of an action and a pattern, such as ``kill */mocks/shard-00001.parquet``: whoever writes
+such a file meets the fault when all of it is written, but not yet under its name. `FAULT_MARKS` is a folder
+that counts how often that was, `FAULT_TIMES` how often each may be (once, unless it says otherwise).
 """
 
 from __future__ import annotations
