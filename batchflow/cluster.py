@@ -43,6 +43,8 @@ DASK_SETTINGS = {
     # `run_units` tries again itself: Dask cannot tell who killed a worker from who waited for it.
     "distributed.scheduler.allowed-failures": 0,
     "distributed.comm.timeouts.connect": "30s",
+    # Results are small: there is nothing to spill, and a worker that pauses would never go on.
+    **{f"distributed.worker.memory.{share}": False for share in ("target", "spill", "pause")},
     # OpenMP threads spin while they wait: for ever, and torch is five times slower as soon as anything else
     # runs on the machine; never, and it is twice slower on a quiet one. A short while suits both (measured).
     "distributed.nanny.pre-spawn-environ.GOMP_SPINCOUNT": "50000",

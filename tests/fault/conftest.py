@@ -6,7 +6,9 @@ import shutil
 from pathlib import Path
 
 import pytest
-from tiny_job import JOB, batchflow, well, write_catalogue
+from tiny_job import JOB, batchflow, same_results, well, write_catalogue
+
+__all__ = ["JOB", "batchflow", "same_results", "well", "write_catalogue"]
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ Each fault comes at the worst moment: a file is written, and not yet under its n
 
 from __future__ import annotations
 
-import os
 import signal
 import subprocess
 import sys
@@ -17,7 +16,7 @@ from pathlib import Path
 import pytest
 from tiny_job import (
     batchflow,
-    command,
+    begin,
     environment,
     nothing_half_written,
     refused,
@@ -76,22 +75,6 @@ def nothing_is_left(job: Path) -> None:
     assert not (job.parent / "run" / "scratch").exists()
 
 
-def start(job: Path, stage: str, **more: str) -> subprocess.CompletedProcess[str]:
-    """Run in a terminal's group of its own, where Ctrl-C is heard."""
-    with subprocess.Popen(
-        command(job, stage),
-        cwd=job.parent,
-        env=environment(job, **more),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-    ) as process:
-        out, err = process.communicate(timeout=240)
-    return subprocess.CompletedProcess(command(job, stage), process.returncode, out, err)
-
-
 def test_a_worker_killed_in_every_stage_is_made_up_for_in_the_same_run(job, unbroken):
     well(batchflow(job, FAULTS=faults("kill", *IN_WORKERS)))
     assert met(job) == len(IN_WORKERS)
@@ -123,10 +106,104 @@ def test_a_client_killed_in_every_stage_goes_on_to_the_same_result(job, unbroken
     ("action", "name"), [("term-client", "SIGTERM"), ("term-all", "SIGTERM"), ("interrupt-all", "SIGINT")]
 )
 def test_a_signal_ends_the_job_with_a_message_and_the_next_run_goes_on(job, unbroken, action, name):
-    done = start(job, "mocks", FAULTS=faults(action, SHARD))
+    done = batchflow(job, "mocks", FAULTS=faults(action, SHARD))
     assert done.returncode == 128 + signal.Signals[name]
     assert f"batchflow: stopped by {name}; what is done stays done" in done.stderr
     assert "Traceback" not in done.stderr, done.stderr
     nothing_is_left(job)
     well(batchflow(job, "mocks"))
+    assert same_tables(job.parent / "run", unbroken, "mocks") == 2
+
+
+def test_a_unit_that_hangs_is_ended_and_tried_again_until_it_is_done(job, unbroken):
+    well(batchflow(job, "mocks", "cluster.hang_minutes=0.5", FAULTS=faults("hang", SHARD)))
+    assert met(job) == 1
+    nothing_is_left(job)
+    (trace,) = (job.parent / "run" / "logs" / "hung").iterdir()
+    assert "shard-00001: no progress for 0.5 minutes" in trace.read_text()
+    assert "in make_shard" in trace.read_text()
+    assert same_tables(job.parent / "run", unbroken, "mocks") == 2
+
+
+@pytest.mark.parametrize("action", ["hang-with-the-lock", "stop"])
+def test_a_worker_that_cannot_even_speak_is_ended_too(job, unbroken, action):
+    """Neither its own threads nor its connection can tell: the scheduler hears nothing from it."""
+    silence = {"DASK_DISTRIBUTED__SCHEDULER__WORKER_TTL": "20s"}
+    well(batchflow(job, "mocks", FAULTS=faults(action, SHARD), **silence))
+    assert met(job) == 1
+    nothing_is_left(job)
+    assert same_tables(job.parent / "run", unbroken, "mocks") == 2
+
+
+def test_a_unit_beyond_its_workers_memory_is_made_up_for_or_set_aside(job, unbroken):
+    limit = "cluster.memory_limit=1GiB"
+    done = batchflow(job, "mocks", limit, FAULTS=faults("eat", SHARD), FAULT_TIMES="3")
+    refused(done, "1 units failed, the rest is done", "shard-00001: its worker died 3 times", "memory_limit")
+    assert met(job) == done.returncode == 3
+    nothing_is_left(job)
+    assert [path.name for path in (job.parent / "run" / "mocks").iterdir()] == ["shard-00000.parquet"]
+    well(batchflow(job, "mocks", limit, FAULTS=faults("eat", SHARD), FAULT_TIMES="4"))
+    assert met(job) == 4
+    assert same_tables(job.parent / "run", unbroken, "mocks") == 2
+
+
+def test_a_worker_that_keeps_much_memory_goes_on(job, unbroken):
+    """Dask's own would pause at 80 % of the limit, for ever."""
+    well(
+        batchflow(
+            job, "mocks", "cluster.memory_limit=1GiB", FAULTS=faults("leak", "*/mocks/shard-00000.parquet")
+        )
+    )
+    assert met(job) == 1
+    assert same_tables(job.parent / "run", unbroken, "mocks") == 2
+
+
+def test_two_runs_in_one_folder_at_once(job, unbroken):
+    with begin(job, "mocks", "cluster.hang_minutes=0.5", FAULTS=faults("hang", SHARD)) as first:
+        while not met(job):
+            assert first.poll() is None
+            time.sleep(0.1)
+        before = (job.parent / "run" / "job.toml").read_bytes()
+        refused(batchflow(job, "mocks", "seed=4"), f"{job.parent / 'run'} is in use by another batchflow")
+        assert (job.parent / "run" / "job.toml").read_bytes() == before
+        assert first.wait(240) == 0
+    nothing_is_left(job)
+    assert same_tables(job.parent / "run", unbroken, "mocks") == 2
+
+
+@contextmanager
+def scheduler(job: Path, **more: str) -> Iterator[tuple[str, ...]]:
+    """A Dask scheduler with a worker of each kind; what a job must say to use it."""
+    file, place = job.parent / "scheduler.json", ("--host", "127.0.0.1", "--no-dashboard")
+    python = (sys.executable, "-m")
+    told = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": job.parent}
+    started = [
+        subprocess.Popen(
+            [*python, "distributed.cli.dask_scheduler", *place, "--port", "0", "--scheduler-file", str(file)],
+            env=environment(job),
+            **told,
+        )
+    ]
+    env = environment(job, FAULT_SCHEDULER=str(started[0].pid), **more)
+    for kind in ("CPU", "GPU"):
+        words = ("--scheduler-file", str(file), "--resources", f"{kind}=1", "--nthreads", "1")
+        started.append(
+            subprocess.Popen([*python, "distributed.cli.dask_worker", *place, *words], env=env, **told)
+        )
+    try:
+        yield "cluster.site=address", f"cluster.scheduler_file={file}"
+    finally:
+        for process in reversed(started):
+            process.terminate()
+        for process in started:
+            process.wait(60)
+
+
+def test_a_scheduler_that_is_killed_is_named_and_the_next_run_goes_on(job, unbroken):
+    with scheduler(job, FAULTS=faults("kill-scheduler", SHARD)) as site:
+        refused(batchflow(job, "mocks", *site), "the scheduler", "went away while the job ran")
+    nothing_half_written(job.parent / "run")
+    with scheduler(job) as site:
+        well(batchflow(job, "mocks", *site))
+    nothing_is_left(job)
     assert same_tables(job.parent / "run", unbroken, "mocks") == 2

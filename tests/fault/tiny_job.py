@@ -89,19 +89,26 @@ def command(job: Path, stage: str = "run", *overrides: str) -> list[str]:
     return [sys.executable, "-m", "batchflow", stage, str(job), *sets]
 
 
-def batchflow(
-    job: Path, stage: str = "run", *overrides: str, **more: str
-) -> subprocess.CompletedProcess[str]:
-    """Run a stage, or all, of a job in its own folder; `more` goes into the environment."""
-    return subprocess.run(
+def begin(job: Path, stage: str = "run", *overrides: str, **more: str) -> subprocess.Popen[str]:
+    """Begin a stage, or all, of a job in a process group of its own; `more` goes into the environment."""
+    return subprocess.Popen(
         command(job, stage, *overrides),
         cwd=job.parent,
         env=environment(job, **more),
-        capture_output=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        timeout=240,
-        check=False,
+        start_new_session=True,
     )
+
+
+def batchflow(
+    job: Path, stage: str = "run", *overrides: str, **more: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a stage, or all, of a job to its end."""
+    with begin(job, stage, *overrides, **more) as process:
+        out, err = process.communicate(timeout=240)
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
 
 
 def well(done: subprocess.CompletedProcess[str]) -> subprocess.CompletedProcess[str]:

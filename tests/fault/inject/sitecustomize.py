@@ -31,6 +31,14 @@ def _eat() -> None:
     del eaten
 
 
+_kept: list[bytes] = []
+
+
+def _leak() -> None:
+    """Keep 85 % of 1 GiB, together with what a worker that makes mocks has anyway."""
+    _kept.append(b"x" * 620_000_000)
+
+
 ACTIONS: dict[str, Callable[[], object]] = {
     "kill": lambda: os.kill(os.getpid(), signal.SIGKILL),
     "kill-client": lambda: os.kill(os.getppid(), signal.SIGKILL),
@@ -42,6 +50,7 @@ ACTIONS: dict[str, Callable[[], object]] = {
     "hang-with-the-lock": lambda: re.match("(a*)*b", "a" * 60),
     "stop": lambda: os.kill(os.getpid(), signal.SIGSTOP),
     "eat": _eat,
+    "leak": _leak,
     "kill-scheduler": lambda: os.kill(int(os.environ["FAULT_SCHEDULER"]), signal.SIGKILL),
 }
 
@@ -102,6 +111,8 @@ class _Changing(importlib.abc.MetaPathFinder):
 
 
 if "FAULT_MARKS" in os.environ:
+    # As in a terminal: a shell's background ignores Ctrl-C, and its children with it.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     _changes = {"batchflow.flow.emulator": _fast}
     if "FAULTS" in os.environ:
         _changes["batchflow.shards"] = _with_faults
