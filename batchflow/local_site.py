@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -74,7 +75,7 @@ def local_client(settings: ClusterSettings, scratch: Path) -> Iterator[Client]:
         "dashboard_address": shown or "127.0.0.1:0",
     }
     scheduler = {"cls": Scheduler, "options": options}
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _deaf_to_interrupts():
         # The dashboard then takes a free port, and its address is printed in any case.
         warnings.filterwarnings("ignore", message="Port .* is already in use", category=UserWarning)
         cluster = SpecCluster(
@@ -82,6 +83,19 @@ def local_client(settings: ClusterSettings, scratch: Path) -> Iterator[Client]:
         )
     with cluster, Client(cluster) as client:
         yield client
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Start processes that Ctrl-C does not reach: it is for this one, which ends its workers.
+
+    Threads and processes inherit what the thread that starts them has blocked.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def local_workers(settings: ClusterSettings, scratch: Path) -> dict[str, dict[str, Any]]:
