@@ -7,6 +7,7 @@ import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,8 @@ def _deaf_to_interrupts() -> Iterator[None]:
 
     Threads and processes inherit what the thread that starts them has blocked.
     """
+    # Its start would unblock them again in the thread that starts the workers.
+    resource_tracker.ensure_running()
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield
