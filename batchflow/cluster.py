@@ -95,9 +95,10 @@ def connect(settings: ClusterSettings, scratch: Path) -> Iterator[Client]:
         try:
             yield client
         except (CommClosedError, CancelledError) as error:
+            LOG.error("the connection to the scheduler is lost: %s", error)
             where = settings.address or settings.scheduler_file or "of this run"
             raise UserError(
-                f"the scheduler {where} went away while the job ran ({error}); what is done stays done: "
+                f"the scheduler {where} went away while the job ran; what is done stays done: "
                 "start it again, and the same command goes on from there"
             ) from error
 

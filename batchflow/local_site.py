@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from distributed import Client, Nanny, Scheduler, SpecCluster
+from distributed.utils import silence_logging_cmgr
 
 from batchflow.cluster import CPU, GPU
 from batchflow.cluster_settings import ClusterSettings
@@ -44,7 +45,8 @@ def existing_client(settings: ClusterSettings) -> Iterator[Client]:
     except (OSError, ValueError) as error:
         where = settings.address or str(settings.scheduler_file)
         raise UserError(f"cluster.address = {where!r}: no scheduler answers ({error})") from None
-    with client:
+    # A scheduler that goes away is an error of its own, with a message of its own.
+    with silence_logging_cmgr(logging.CRITICAL), client:
         yield client
 
 
