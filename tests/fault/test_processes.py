@@ -5,6 +5,7 @@ Each fault comes at the worst moment: a file is written, and not yet under its n
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -102,17 +103,26 @@ def test_a_client_killed_in_every_stage_goes_on_to_the_same_result(job, unbroken
     assert "made" in (job.parent / "run" / "model" / "model.json").read_text()
 
 
-@pytest.mark.parametrize(
-    ("action", "name"), [("term-client", "SIGTERM"), ("term-all", "SIGTERM"), ("interrupt-all", "SIGINT")]
-)
-def test_a_signal_ends_the_job_with_a_message_and_the_next_run_goes_on(job, unbroken, action, name):
-    done = batchflow(job, "mocks", FAULTS=faults(action, SHARD))
+SIGNALS = {
+    ("term-client", "SIGTERM"): ("mocks", SHARD, ("mocks",)),
+    ("interrupt-all", "SIGINT"): ("train", "*/model/checkpoint/state.json", ("model",)),
+    ("term-all", "SIGTERM"): ("infer", "*/posterior/*/part-00000.parquet", ("posterior", "draws")),
+}
+"""Who is told what; the stage, the file that is being written, what the stage makes."""
+
+
+@pytest.mark.parametrize("case", SIGNALS, ids=lambda case: case[0])
+def test_a_signal_ends_the_job_with_a_message_and_the_next_run_goes_on(job, finished, unbroken, case):
+    (action, name), (stage, pattern, made) = case, SIGNALS[case]
+    for folder in made:
+        shutil.rmtree(finished / folder)
+    done = batchflow(job, stage, FAULTS=faults(action, pattern))
     assert done.returncode == 128 + signal.Signals[name]
     assert f"batchflow: stopped by {name}; what is done stays done" in done.stderr
     assert "Traceback" not in done.stderr, done.stderr
     nothing_is_left(job)
-    well(batchflow(job, "mocks"))
-    assert same_tables(job.parent / "run", unbroken, "mocks") == 2
+    well(batchflow(job, stage))
+    assert same_results(finished, unbroken, *made)
 
 
 def test_a_unit_that_hangs_is_ended_and_tried_again_until_it_is_done(job, unbroken):
