@@ -22,6 +22,7 @@ from batchflow.flow.density import Specification, with_mass
 from batchflow.flow.features import Features, make_features
 from batchflow.keys import key
 from batchflow.train import resume
+from batchflow.train.assemble import CHECKPOINT_FOLDER, HISTORY_FILE
 from batchflow.train.data import Batches, Mocks, ShardSet, joined
 from batchflow.train.history import Record, read_history, write_history
 from batchflow.train.optimise import Optimisation
@@ -38,7 +39,6 @@ ROWS_AT_ONCE = 4096
 """Held-out mocks evaluated together."""
 RECORD_STEPS = 250
 """Steps between records; there is at least one record an epoch."""
-HISTORY_FILE, CHECKPOINT_FOLDER = "history.parquet", "checkpoint"
 
 
 @dataclass(frozen=True)

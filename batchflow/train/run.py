@@ -52,7 +52,7 @@ def train_stage(session: Session) -> StageReport:
     plan = apply_mode(lambda: plan_train(job, run), session.mode, lambda: remove(run.model))
     report = StageReport("train", len(plan.wanted))
     if plan.complete:
-        if not is_finished(run.model):
+        if not is_finished(run.model, _members(plan)):
             finish_model(run.model, _members(plan))
         return report
     shards = plan_mocks(job, run)

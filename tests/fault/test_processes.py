@@ -99,6 +99,7 @@ def test_a_client_killed_in_every_stage_goes_on_to_the_same_result(job, unbroken
     well(done)
     assert kills == met(job) == 8
     nothing_is_left(job)
+    # The folders of the models, too, hold the same files: no checkpoint was left behind.
     assert same_results(job.parent / "run", unbroken)
     assert "made" in (job.parent / "run" / "model" / "model.json").read_text()
 
