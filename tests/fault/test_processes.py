@@ -26,7 +26,8 @@ from tiny_job import (
     well,
 )
 
-pytestmark = pytest.mark.fault
+# A busy machine: the longest begins the program nine times.
+pytestmark = [pytest.mark.fault, pytest.mark.timeout(1200)]
 
 SHARD = "*/mocks/shard-00001.parquet"
 IN_WORKERS = (
