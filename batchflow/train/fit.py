@@ -22,6 +22,7 @@ from batchflow.flow.density import Batch, Specification, with_mass
 from batchflow.flow.features import make_features
 from batchflow.keys import key
 from batchflow.train import resume
+from batchflow.train.assemble import CHECKPOINT_FOLDER, HISTORY_FILE
 from batchflow.train.data import Batches, Mocks, ShardSet, joined
 from batchflow.train.hands import hired
 from batchflow.train.history import Record, read_history, write_history
@@ -42,7 +43,6 @@ RECORD_STEPS = 250
 """Steps between records; there is at least one record an epoch."""
 SHARED_ROWS = 250_000
 """Rows of a whole training from which on it is worth the seconds that further processes take to start."""
-HISTORY_FILE, CHECKPOINT_FOLDER = "history.parquet", "checkpoint"
 
 
 @dataclass(frozen=True)

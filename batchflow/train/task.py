@@ -30,6 +30,7 @@ from batchflow.train.data import open_shards
 from batchflow.train.fit import Training, TrainingProgress, train
 from batchflow.train.plan import member_name
 from batchflow.train.threads import threads
+from batchflow.watch import alive
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -160,6 +161,7 @@ def _sparingly(report: Report) -> Callable[[TrainingProgress], None]:
 
     def tell(progress: TrainingProgress) -> None:
         nonlocal last
+        alive()
         now = (int(100 * progress.fraction), progress.record)
         if now != last:
             last = now
