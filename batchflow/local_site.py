@@ -15,6 +15,7 @@ from batchflow.cluster import CPU, GPU
 from batchflow.cluster_settings import ClusterSettings
 from batchflow.errors import UserError
 from batchflow.machine import cores
+from batchflow.monitor import CONSOLE
 
 
 @contextmanager
@@ -42,8 +43,25 @@ def existing_client(settings: ClusterSettings) -> Iterator[Client]:
     except (OSError, ValueError) as error:
         where = settings.address or str(settings.scheduler_file)
         raise UserError(f"cluster.address = {where!r}: no scheduler answers ({error})") from None
-    with client:
+    with client, _told(client, settings):
         yield client
+
+
+@contextmanager
+def _told(client: Client, settings: ClusterSettings) -> Iterator[None]:
+    """Have the page and the metrics in the dashboard of a scheduler that is not ours, where it allows it."""
+    if settings.dashboard_address is None:
+        yield
+        return
+    from batchflow.dashboard.distant import share
+
+    with share(client) as problem:
+        page = client.dashboard_link.rpartition("/")[0]
+        text = f"this run     {page}/batchflow, metrics {page}/metrics"
+        if problem:
+            text = f"the dashboard shows Dask's own pages only: {problem}"
+        CONSOLE.print(text, soft_wrap=True)
+        yield
 
 
 def _text(path: Path | None) -> str | None:
