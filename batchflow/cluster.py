@@ -29,6 +29,9 @@ CPU, GPU = "CPU", "GPU"
 ATTEMPTS = 3
 """At the third death of a worker under it, the last time alone, a unit is held to be the cause."""
 
+REFILL = 6
+"""Units are handed out when one part in so many of those that may be in flight is free."""
+
 DASK_SETTINGS = {
     "distributed.worker.multiprocessing-method": "spawn",
     "distributed.worker.daemon": True,
@@ -243,7 +246,9 @@ def _run_pass(
             except KilledWorker:
                 killed.append(unit)
             # Workers come and go, and with them the number that may be in flight.
-            for following in islice(waiting, max(0, width.now() - len(running))):
+            # Several at once cost the scheduler half of what they cost one by one, and no worker runs dry.
+            room = width.now() - len(running)
+            for following in islice(waiting, room if REFILL * room >= width.known else 0):
                 completed.add(submit(following))
     finally:
         client.cancel(list(running))

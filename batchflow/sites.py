@@ -279,4 +279,6 @@ def _explain(item: dict[str, Any]) -> str:
         return f"unknown key {key}; {nearest(str(item['loc'][-1]), known.model_fields)}"
     if item["type"] == "missing":
         return f"{key} is missing"
-    return f"{key} = {item['input']!r}: {message}"
+    # A rule between several keys: what is wrong is in the message, and the whole file would hide it.
+    where = f"{key}: " if item["loc"] else ""
+    return f"{where}{message}" if isinstance(item["input"], dict) else f"{key} = {item['input']!r}: {message}"

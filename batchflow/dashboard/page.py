@@ -136,7 +136,7 @@ def _stage_row(name: str, item: StageState) -> str:
 
 def losses(source: ColumnDataSource) -> figure:
     """Training and held-out loss."""
-    plot = _figure("Training", "share of the training [%]", "loss [nats]", x_range=Range1d(start=0, end=100))
+    plot = _figure("Training", "share of the training [%]", "loss [nats]", x_range=Range1d(start=0, end=102))
     plot.line("percent", "train", source=source, legend_label="training", color=BLUE)
     plot.scatter("percent", "train", source=source, legend_label="training", color=BLUE, size=4)
     plot.scatter("percent", "held_out", source=source, legend_label="held out", color=ORANGE)
