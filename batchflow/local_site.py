@@ -11,6 +11,7 @@ from typing import Any
 
 from distributed import Client, Nanny, Scheduler, SpecCluster
 
+from batchflow import security
 from batchflow.cluster import CPU, GPU
 from batchflow.cluster_settings import ClusterSettings
 from batchflow.errors import UserError
@@ -85,9 +86,12 @@ def local_client(settings: ClusterSettings, scratch: Path) -> Iterator[Client]:
         Connected.
     """
     shown = settings.dashboard_address
+    tls = security.temporary() if settings.tls else None
     options = {
         "host": "127.0.0.1",
         "port": 0,
+        "protocol": "tls://" if tls else "tcp://",
+        "security": tls,
         "dashboard": shown is not None,
         "dashboard_address": shown or "127.0.0.1:0",
     }
@@ -96,13 +100,16 @@ def local_client(settings: ClusterSettings, scratch: Path) -> Iterator[Client]:
         # The dashboard then takes a free port, and its address is printed in any case.
         warnings.filterwarnings("ignore", message="Port .* is already in use", category=UserWarning)
         cluster = SpecCluster(
-            scheduler=scheduler, workers=local_workers(settings, scratch), silence_logs=logging.CRITICAL
+            scheduler=scheduler,
+            workers=local_workers(settings, scratch, tls),
+            security=tls,
+            silence_logs=logging.CRITICAL,
         )
     with cluster, Client(cluster) as client:
         yield client
 
 
-def local_workers(settings: ClusterSettings, scratch: Path) -> dict[str, dict[str, Any]]:
+def local_workers(settings: ClusterSettings, scratch: Path, tls: Any = None) -> dict[str, dict[str, Any]]:
     """Worker processes of the site "local".
 
     Parameters
@@ -111,6 +118,8 @@ def local_workers(settings: ClusterSettings, scratch: Path) -> dict[str, dict[st
         How many of each kind, and their memory.
     scratch : Path
         For their temporary files.
+    tls : distributed.Security, optional
+        Of the connections.
 
     Returns
     -------
@@ -120,11 +129,15 @@ def local_workers(settings: ClusterSettings, scratch: Path) -> dict[str, dict[st
     n_cpu = settings.cpu_workers or cores()
     names = [(f"cpu-{i}", CPU) for i in range(n_cpu)]
     names += [(f"gpu-{i}", GPU) for i in range(settings.gpu_workers or 1)]
-    return {name: _worker(name, resource, settings, scratch) for name, resource in names}
+    connections = {"security": tls, "protocol": "tls://"} if tls else {}
+    return {name: _worker(name, resource, settings, scratch, connections) for name, resource in names}
 
 
-def _worker(name: str, resource: str, settings: ClusterSettings, scratch: Path) -> dict[str, Any]:
+def _worker(
+    name: str, resource: str, settings: ClusterSettings, scratch: Path, connections: dict[str, Any]
+) -> dict[str, Any]:
     options = {
+        **connections,
         "name": name,
         "host": "127.0.0.1",
         "nthreads": 1,
