@@ -18,7 +18,7 @@ from distributed.utils import get_ip
 from batchflow import security
 from batchflow.cluster_settings import ClusterSettings
 from batchflow.errors import UserError
-from batchflow.jobs import job_class, job_options, resources
+from batchflow.jobs import array_options, job_class, job_options, resources
 from batchflow.pools import BatchCluster, PoolPlan
 from batchflow.shards import write_bytes
 from batchflow.sites import SiteSettings, load_site
@@ -73,11 +73,14 @@ def _remembering(ledger: Path, system: str) -> Callable[[str, str], None]:
 
 
 def worker_scripts(site: SiteSettings, logs: Path, tls: Any = None) -> dict[str, str]:
-    """The job script of a worker of each pool, as it would be submitted."""
-    return {
-        plan.name: plan.job("SCHEDULER_ADDRESS", name=f"{plan.name}-0", **plan.options).job_script()
-        for plan in pool_plans(site, logs, tls)
-    }
+    """The job script of a worker of each pool, as it would be submitted; an array as large as it may be."""
+    texts = {}
+    for plan in pool_plans(site, logs, tls):
+        name, options = f"{plan.name}-0", dict(plan.options)
+        if plan.array and plan.most > 1:
+            options = array_options(options, plan.system, name, plan.most)
+        texts[plan.name] = plan.job("SCHEDULER_ADDRESS", name=name, **options).job_script()
+    return texts
 
 
 @contextmanager

@@ -75,6 +75,8 @@ class ClusterSettings(Settings):
             raise ValueError('site = "address" needs address = "tcp://host:port" or a scheduler_file')
         if self.site != "address" and self.address is not None:
             raise ValueError('address = "tcp://host:port" goes with site = "address" only')
+        if self.tls and self.site == "address" and not (self.address or "tls://").startswith("tls://"):
+            raise ValueError(f"tls = true needs a scheduler at tls://host:port, not {self.address!r}")
         if self.site == "allocation" and self.scheduler_file is None:
             raise ValueError('site = "allocation" needs scheduler_file: `batchflow submit` gives it')
         return self

@@ -81,6 +81,8 @@ def job_class(system: str, on_submit: Callable[[str, str], None] | None = None) 
             self.status = Status.closed
 
     CleanJob.__name__ = base.__name__
+    if system == "pbs":
+        CleanJob.job_id_regexp = r"(?P<job_id>\d+(\[\])?)"  # without its brackets an array is not found
     return CleanJob
 
 
@@ -135,7 +137,7 @@ def job_options(site: SiteSettings, pool: str, logs: Path, security: Any = None)
         "security": security,
         "protocol": "tls://" if security else None,
     }
-    return {**options, **of_system(site.system, settings)}
+    return {**options, **of_system(site.system, settings, logs)}
 
 
 def worker_arguments(site: SiteSettings, pool: str) -> list[str]:
@@ -173,9 +175,9 @@ def lifetime_seconds(walltime: str) -> tuple[int, int]:
 
 
 def array_options(options: dict[str, Any], system: str, name: str, count: int) -> dict[str, Any]:
-    """Options that make one job an array of `count`, its workers called ``name-0``, ``name-1`` ..."""
+    """Options that make one job an array of `count`, its workers called ``name-1``, ``name-2`` ..."""
     directive, index = ARRAYS[system]
-    directives = [*options["job_extra_directives"], directive.format(last=count - 1)]
+    directives = [*options["job_extra_directives"], directive.format(count=count)]
     arguments = [*options["worker_extra_args"], f'--name "{name}-${{{index}}}"']
     return {**options, "job_extra_directives": directives, "worker_extra_args": arguments}
 
@@ -206,7 +208,7 @@ def harmless(path: Path) -> str:
     return str(path)
 
 
-def of_system(system: str, settings: JobSettings, more: Sequence[str] = ()) -> dict[str, Any]:
+def of_system(system: str, settings: JobSettings, logs: Path, more: Sequence[str] = ()) -> dict[str, Any]:
     """Options of a job class that each batch system names in its own way.
 
     Parameters
@@ -215,6 +217,8 @@ def of_system(system: str, settings: JobSettings, more: Sequence[str] = ()) -> d
         The batch system.
     settings : JobSettings
         Of the job.
+    logs : Path
+        Folder of its output.
     more : sequence of str
         Directives besides those of the settings.
 
@@ -224,13 +228,14 @@ def of_system(system: str, settings: JobSettings, more: Sequence[str] = ()) -> d
         For the job's ``__init__``.
     """
     total = seconds(settings.walltime)
-    directives = [*settings.directives, *more]
+    directives = [*_always(system, logs), *settings.directives, *more]
     if system == "htcondor":
         pairs = [line.partition("=")[::2] for line in directives]
-        limit = {"+MaxRuntime": str(total)}
+        said = {"+MaxRuntime": str(total)}
+        said |= {"accounting_group": settings.account} if settings.account else {}
         return {
             "disk": "1GiB",
-            "job_extra_directives": limit | {key.strip(): value.strip() for key, value in pairs},
+            "job_extra_directives": said | {key.strip(): value.strip() for key, value in pairs},
         }
     hours, minutes, rest = total // 3600, total // 60 % 60, total % 60
     found: dict[str, Any] = {
@@ -246,3 +251,15 @@ def of_system(system: str, settings: JobSettings, more: Sequence[str] = ()) -> d
     if system in ("pbs", "sge", "oar") and settings.resource_spec:
         found["resource_spec"] = settings.resource_spec
     return found
+
+
+def _always(system: str, logs: Path) -> list[str]:
+    """Directives that dask-jobqueue leaves to the user, and our scripts need."""
+    if system in ("sge", "pbs"):  # they pass over the script's first line, and take the user's own shell
+        return ["-S /bin/bash"]
+    if system == "oar":  # it would write them where `oarsub` was called
+        return [
+            f"{option} {harmless(logs)}/%jobname%-%jobid%.{end}"
+            for option, end in (("-O", "out"), ("-E", "err"))
+        ]
+    return []

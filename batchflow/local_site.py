@@ -14,10 +14,12 @@ from typing import Any
 from distributed import Client, Nanny, Scheduler, SpecCluster
 from distributed.utils import silence_logging_cmgr
 
+from batchflow import security
 from batchflow.cluster import CPU, GPU
 from batchflow.cluster_settings import ClusterSettings
 from batchflow.errors import UserError
 from batchflow.machine import cores
+from batchflow.monitor import CONSOLE
 
 
 @contextmanager
@@ -46,8 +48,25 @@ def existing_client(settings: ClusterSettings) -> Iterator[Client]:
         where = settings.address or str(settings.scheduler_file)
         raise UserError(f"cluster.address = {where!r}: no scheduler answers ({error})") from None
     # A scheduler that goes away is an error of its own, with a message of its own.
-    with silence_logging_cmgr(logging.CRITICAL), client:
+    with silence_logging_cmgr(logging.CRITICAL), client, _told(client, settings):
         yield client
+
+
+@contextmanager
+def _told(client: Client, settings: ClusterSettings) -> Iterator[None]:
+    """Have the page and the metrics in the dashboard of a scheduler that is not ours, where it allows it."""
+    if settings.dashboard_address is None:
+        yield
+        return
+    from batchflow.dashboard.distant import share
+
+    with share(client) as problem:
+        page = client.dashboard_link.rpartition("/")[0]
+        text = f"this run     {page}/batchflow, metrics {page}/metrics"
+        if problem:
+            text = f"the dashboard shows Dask's own pages only: {problem}"
+        CONSOLE.print(text, soft_wrap=True)
+        yield
 
 
 def _text(path: Path | None) -> str | None:
@@ -71,9 +90,12 @@ def local_client(settings: ClusterSettings, scratch: Path) -> Iterator[Client]:
         Connected.
     """
     shown = settings.dashboard_address
+    tls = security.temporary() if settings.tls else None
     options = {
         "host": "127.0.0.1",
         "port": 0,
+        "protocol": "tls://" if tls else "tcp://",
+        "security": tls,
         "dashboard": shown is not None,
         "dashboard_address": shown or "127.0.0.1:0",
     }
@@ -82,7 +104,10 @@ def local_client(settings: ClusterSettings, scratch: Path) -> Iterator[Client]:
         # The dashboard then takes a free port, and its address is printed in any case.
         warnings.filterwarnings("ignore", message="Port .* is already in use", category=UserWarning)
         cluster = SpecCluster(
-            scheduler=scheduler, workers=local_workers(settings, scratch), silence_logs=logging.CRITICAL
+            scheduler=scheduler,
+            workers=local_workers(settings, scratch, tls),
+            security=tls,
+            silence_logs=logging.CRITICAL,
         )
     with cluster, Client(cluster) as client:
         yield client
@@ -103,7 +128,7 @@ def _deaf_to_interrupts() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def local_workers(settings: ClusterSettings, scratch: Path) -> dict[str, dict[str, Any]]:
+def local_workers(settings: ClusterSettings, scratch: Path, tls: Any = None) -> dict[str, dict[str, Any]]:
     """Worker processes of the site "local".
 
     Parameters
@@ -112,6 +137,8 @@ def local_workers(settings: ClusterSettings, scratch: Path) -> dict[str, dict[st
         How many of each kind, and their memory.
     scratch : Path
         For their temporary files.
+    tls : distributed.Security, optional
+        Of the connections.
 
     Returns
     -------
@@ -121,11 +148,15 @@ def local_workers(settings: ClusterSettings, scratch: Path) -> dict[str, dict[st
     n_cpu = settings.cpu_workers or cores()
     names = [(f"cpu-{i}", CPU) for i in range(n_cpu)]
     names += [(f"gpu-{i}", GPU) for i in range(settings.gpu_workers or 1)]
-    return {name: _worker(name, resource, settings, scratch) for name, resource in names}
+    connections = {"security": tls, "protocol": "tls://"} if tls else {}
+    return {name: _worker(name, resource, settings, scratch, connections) for name, resource in names}
 
 
-def _worker(name: str, resource: str, settings: ClusterSettings, scratch: Path) -> dict[str, Any]:
+def _worker(
+    name: str, resource: str, settings: ClusterSettings, scratch: Path, connections: dict[str, Any]
+) -> dict[str, Any]:
     options = {
+        **connections,
         "name": name,
         "host": "127.0.0.1",
         "nthreads": 1,

@@ -192,7 +192,7 @@ class BatchCluster(SpecCluster):
             self._add(plan, state, wanted - count)
 
     def _add(self, plan: PoolPlan, state: PoolState, jobs: int) -> None:
-        for count in [jobs] if plan.array and plan.processes == 1 else [1] * jobs:
+        for count in [jobs] if plan.array else [1] * jobs:
             name = f"{plan.name}-{state.submitted}"
             state.submitted += 1
             self.worker_spec[name] = _specification(plan, name, count)
@@ -204,8 +204,12 @@ class BatchCluster(SpecCluster):
 
 def _specification(plan: PoolPlan, name: str, count: int) -> dict[str, Any]:
     found = {"cls": plan.job, "options": dict(plan.options), "jobs": count}
+    tasks, processes = [""], [""]
     if count > 1:
         found["options"] = array_options(dict(plan.options), plan.system, name, count)
+        tasks = [f"-{index}" for index in range(1, count + 1)]
+    if plan.processes > 1:
+        processes = [f"-{index}" for index in range(plan.processes)]
     if count * plan.processes > 1:
-        found["group"] = [f"-{index}" for index in range(count * plan.processes)]
+        found["group"] = [f"{task}{process}" for task in tasks for process in processes]
     return found

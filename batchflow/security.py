@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from distributed.security import Security
 
@@ -47,6 +48,28 @@ def from_folder(folder: Path) -> Security:
     return Security(tls_ca_file=str(folder / CA), require_encryption=True, **roles)
 
 
+def temporary() -> Any:
+    """Mutual TLS by new certificates that are in memory only.
+
+    Returns
+    -------
+    distributed.Security
+        Of this process and its children.
+
+    Raises
+    ------
+    UserError
+        When ``cryptography`` is not installed.
+    """
+    try:
+        return Security.temporary()
+    except ImportError:
+        raise UserError(
+            "encrypted connections need the package cryptography: pip install 'batchflow[hpc]', "
+            "or name the site's certificates, or set cluster.tls = false on a network of your own"
+        ) from None
+
+
 @contextmanager
 def temporary_folder(parent: Path) -> Iterator[Path]:
     """Have new certificates in a folder of one's own for as long as the block runs.
@@ -66,13 +89,7 @@ def temporary_folder(parent: Path) -> Iterator[Path]:
     UserError
         When ``cryptography`` is not installed, or the folder cannot be made.
     """
-    try:
-        made = Security.temporary()
-    except ImportError:
-        raise UserError(
-            "encrypted connections need the package cryptography: pip install 'batchflow[hpc]', "
-            "or name the site's certificates, or set cluster.tls = false on a network of your own"
-        ) from None
+    made = temporary()
     try:
         parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         _remove_stale(parent)

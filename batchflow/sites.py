@@ -17,10 +17,13 @@ from batchflow.errors import UserError, nearest
 from batchflow.settings import Settings
 
 ARRAYS = {
-    "slurm": ("--array=0-{last}", "SLURM_ARRAY_TASK_ID"),
-    "pbs": ("-J 0-{last}", "PBS_ARRAY_INDEX"),
+    "slurm": ("--array=1-{count}", "SLURM_ARRAY_TASK_ID"),
+    "pbs": ("-J 1-{count}", "PBS_ARRAY_INDEX"),
+    "sge": ("-t 1-{count}", "SGE_TASK_ID"),
 }
-"""Directive of a job array and the variable of its index, by batch system."""
+"""Directive of a job array and the variable of its index, from 1, by batch system."""
+
+WITH_RESOURCE_SPEC = ("pbs", "sge", "oar")
 
 
 def _word(value: str) -> str:
@@ -165,12 +168,28 @@ class SiteSettings(Settings):
     gpu: PoolSettings = PoolSettings()
 
     @model_validator(mode="after")
-    def _arrays(self) -> SiteSettings:
-        for name in ("cpu", "gpu"):
-            pool = getattr(self, name)
-            if pool is not None and pool.array and self.system not in ARRAYS:
-                raise ValueError(f"{name}.array = true is known for {', '.join(ARRAYS)}, not {self.system}")
+    def _of_the_system(self) -> SiteSettings:
+        for name in ("driver", "cpu", "gpu"):
+            if (settings := getattr(self, name)) and (problem := _unknown_to(self.system, settings)):
+                raise ValueError(f"{name}.{problem}")
         return self
+
+
+def _unknown_to(system: str, settings: JobSettings) -> str | None:
+    """What the batch system does not know, which would be passed over in silence."""
+    if isinstance(settings, PoolSettings) and settings.array and system not in ARRAYS:
+        return f"array = true is known for {', '.join(ARRAYS)}, not {system}"
+    if system == "htcondor" and settings.queue:
+        return f"queue = {settings.queue!r}: HTCondor has none; say what the job needs in directives"
+    if settings.resource_spec and system not in WITH_RESOURCE_SPEC:
+        return f"resource_spec is known for {', '.join(WITH_RESOURCE_SPEC)}, not {system}; use directives"
+    words = (*settings.directives, settings.resource_spec or "")
+    if system == "sge" and settings.cores > 1 and not any(word.startswith("-pe ") for word in words):
+        return (
+            f"cores = {settings.cores}: Grid Engine gives one unless a parallel environment is asked for; "
+            f'directives = ["-pe smp {settings.cores}"] (`qconf -spl` lists their names)'
+        )
+    return None
 
 
 def load_site(cluster: ClusterSettings) -> SiteSettings:
@@ -260,4 +279,6 @@ def _explain(item: dict[str, Any]) -> str:
         return f"unknown key {key}; {nearest(str(item['loc'][-1]), known.model_fields)}"
     if item["type"] == "missing":
         return f"{key} is missing"
-    return f"{key} = {item['input']!r}: {message}"
+    # A rule between several keys: what is wrong is in the message, and the whole file would hide it.
+    where = f"{key}: " if item["loc"] else ""
+    return f"{where}{message}" if isinstance(item["input"], dict) else f"{key} = {item['input']!r}: {message}"

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import pytest
+from distributed import Client
 
 from batchflow.cluster import (
     CPU,
@@ -149,6 +150,20 @@ def test_an_existing_scheduler_is_used_and_an_absent_one_named(client, tmp_path)
     absent = ClusterSettings(site="address", address="tcp://127.0.0.1:9", wait_minutes=0.02)
     with pytest.raises(UserError, match="no scheduler answers"), connect(absent, tmp_path):
         pass
+
+
+def test_other_accounts_of_a_shared_machine_are_kept_out_with_tls(tmp_path):
+    settings = ClusterSettings(cpu_workers=1, dashboard="off", tls=True)
+    with connect(settings, tmp_path) as client:
+        assert require(client, CPU, 1) == 1
+        addresses = [client.scheduler.address, *workers_with(client, CPU)]
+        assert all(address.startswith("tls://127.0.0.1:") for address in addresses)
+        assert collect(client, double)[1] == []
+        for stranger in (addresses[0], addresses[0].replace("tls", "tcp")):
+            with pytest.raises((OSError, TypeError)):
+                Client(stranger, timeout="1s")
+    with pytest.raises(ValueError, match="tls = true needs a scheduler at tls://"):
+        ClusterSettings(site="address", address="tcp://127.0.0.1:8786", tls=True)
 
 
 def test_worker_names_say_what_they_are(tmp_path):

@@ -5,18 +5,20 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("dask_jobqueue")
 
-from batchflow.batch_site import worker_scripts
+from batchflow.batch_site import pool_plans, worker_scripts
 from batchflow.cluster_settings import BATCH_SYSTEMS, ClusterSettings
 from batchflow.errors import UserError
 from batchflow.jobs import harmless, lifetime_seconds, outer_environment
+from batchflow.pools import _specification
 from batchflow.sites import load_site, parse_site, seconds, size_bytes
-from batchflow.submit.queue import QUEUES, is_over
+from batchflow.submit.queue import is_over, read_states
 from batchflow.submit.ranks import role
 from batchflow.submit.script import Driver, allocation_job, dependency, driver_job
 
@@ -67,6 +69,83 @@ def test_every_batch_system_has_two_pools_and_a_driver(system, tmp_path):
     assert "batchflow run" in str(driver_job(found, driver).job_script())
 
 
+SAID = {
+    "slurm": [
+        "#SBATCH -p q",
+        "#SBATCH -A me",
+        "#SBATCH --cpus-per-task=4",
+        "#SBATCH --mem=8G",
+        "#SBATCH -t 36:00:00",
+    ],
+    "pbs": [
+        *("#PBS -q q", "#PBS -A me", "#PBS -l select=1:ncpus=4:mem=8192MB", "#PBS -l walltime=36:00:00"),
+        *("#PBS -S /bin/bash", "#PBS -o LOGS/", "#PBS -J 1-3"),
+    ],
+    "lsf": ['#BSUB -P "me"', "#BSUB -q q", "#BSUB -n 4", '#BSUB -R "span[hosts=1]"', "#BSUB -W 36:00"],
+    "sge": [
+        *("#$ -q q", "#$ -P me", "#$ -l h_rt=36:00:00", "#$ -S /bin/bash", "#$ -pe smp 4", "#$ -o LOGS/"),
+        "#$ -t 1-3",
+    ],
+    "htcondor": ["accounting_group = me", "+MaxRuntime = 129600", "RequestCpus = MY.DaskWorkerCores"],
+    "oar": [
+        *("#OAR -q q", "#OAR --project me", "#OAR -l /nodes=1/core=4,walltime=36:00:00"),
+        *("#OAR -O LOGS/%jobname%-%jobid%.out", "#OAR -E LOGS/%jobname%-%jobid%.err"),
+    ],
+}
+"""Directives by the manuals of the systems."""
+
+
+@pytest.mark.parametrize("system", BATCH_SYSTEMS)
+def test_each_system_is_asked_in_its_own_words(system, tmp_path):
+    pool = {
+        "cores": 4,
+        "processes": 2,
+        "memory": "8GiB",
+        "walltime": "1-12:00:00",
+        "account": "me",
+        "most": 3,
+    }
+    pool |= {} if system == "htcondor" else {"queue": "q"}
+    pool |= {"directives": ["-pe smp 4"]} if system == "sge" else {}
+    pool |= {"array": system in ("pbs", "sge")}
+    found = parse_site({"system": system, "cpu": pool, "prologue": ["module load x"]}, "test")
+    script = worker_scripts(found, tmp_path)["cpu"]
+    for line in SAID[system]:
+        assert line.replace("LOGS", str(tmp_path)) in script.splitlines()
+    assert "--nworkers 2 " in script
+    assert "module load x" in script
+    if system in ("pbs", "sge"):
+        assert "cpu-0-${" in script
+
+
+def test_every_array_job_of_several_processes_has_a_name(tmp_path):
+    found = site(cpu={"cores": 2, "processes": 2, "most": 3, "array": True})
+    (plan, _) = pool_plans(found, tmp_path)
+    made = _specification(plan, "cpu-7", 3)
+    assert made["group"] == ["-1-0", "-1-1", "-2-0", "-2-1", "-3-0", "-3-1"]
+    assert "--array=1-3" in made["options"]["job_extra_directives"]
+    assert made["options"]["worker_extra_args"][-1] == '--name "cpu-7-${SLURM_ARRAY_TASK_ID}"'
+    assert "group" not in _specification(replace(plan, processes=1), "cpu-8", 1)
+
+
+@pytest.mark.parametrize(
+    ("system", "said", "id_"),
+    [
+        ("slurm", "Submitted batch job 77\n", "77"),
+        ("pbs", "77.server\n", "77"),
+        ("pbs", "77[].server\n", "77[]"),
+        ("lsf", "Job <77> is submitted to queue <q>.\n", "77"),
+        ("sge", 'Your job-array 77.1-3:1 ("name") has been submitted\n', "77"),
+        ("htcondor", "1 job(s) submitted to cluster 77.\n", "77.0"),
+        ("oar", "[ADMISSION RULE] Modify resource\nOAR_JOB_ID=77\n", "77"),
+    ],
+)
+def test_the_id_of_a_job_is_what_the_system_is_asked_with(system, said, id_, tmp_path):
+    found = parse_site({"system": system}, "test")
+    driver = Driver("run", tmp_path / "job.toml", ("run",), "resume", tmp_path)
+    assert driver_job(found, driver)._job_id_from_submit_output(said) == id_
+
+
 def test_workers_of_a_site_without_cpus_do_both_kinds_of_work(tmp_path):
     scripts = worker_scripts(site(cpu=None), tmp_path)
     words = shlex.split(scripts["gpu"].splitlines()[-1])
@@ -88,7 +167,10 @@ def test_workers_of_a_site_without_cpus_do_both_kinds_of_work(tmp_path):
         ({"cpu": {"processes": 4, "cores": 2}}, "need as many cores"),
         ({"cpu": {"least": 2}}, "least = 2 is more than most = 1"),
         ({"cpu": {"quue": "x"}}, "did you mean 'queue'"),
-        ({"system": "lsf", "cpu": {"array": True}}, "array = true is known for slurm, pbs"),
+        ({"system": "lsf", "cpu": {"array": True}}, "cpu.array = true is known for slurm, pbs, sge"),
+        ({"system": "htcondor", "cpu": {}}, "gpu.queue = 'fast': HTCondor has none"),
+        ({"gpu": {"resource_spec": "select=1"}}, "gpu.resource_spec is known for pbs, sge, oar"),
+        ({"system": "sge", "driver": {"cores": 2}}, 'directives = ["-pe smp 2"]'),
     ],
 )
 def test_what_cannot_stand_in_a_script_is_refused_by_name(changes, words):
@@ -184,16 +266,29 @@ def test_a_batch_site_waits_for_its_queue_and_a_laptop_does_not():
 
 def test_states_are_read_from_what_the_systems_print():
     printed = {
-        "slurm": ("12|RUNNING\n13|CANCELLED\n", {"12": "RUNNING", "13": "CANCELLED"}),
+        # 13 is an array: one of its jobs is over, one runs.
+        "slurm": (
+            "12|RUNNING\n13|CANCELLED\n13|RUNNING\n14|FAILED\n",
+            {"12": "RUNNING", "13": "RUNNING", "14": "FAILED"},
+        ),
         "lsf": ("12 RUN\n13 DONE\n", {"12": "RUN", "13": "DONE"}),
         "pbs": (
-            "Job id  Name  User  Time Use S Queue\n------ ---- ---- ---- -\n12.srv run me 00:01:02 R workq\n",
-            {"12.srv": "R"},
+            "Job id  Name  User  Time Use S Queue\n------ ---- ---- ---- -\n12.srv run me 00:01:02 R workq\n"
+            "13[].a-long-nam* run me 0 B workq\n",
+            {"12": "R", "13[]": "B"},
         ),
+        "sge": (
+            "job-ID  prior   name       user  state submit/start at     queue  slots ja-task-ID\n-----\n"
+            "      1 0.55500 batchflow- me    r     11/23/2026 03:40:21 all.q@h    2\n"
+            "      2 0.00000 batchflow- me    hqw   11/23/2026 03:40:21            1\n",
+            {"1": "r", "2": "hqw"},
+        ),
+        "htcondor": ("7.0 2\n8.0 5\n", {"7.0": "RUNNING", "8.0": "HELD"}),
+        "oar": ("7: Running\n8: Terminated\n", {"7": "Running", "8": "Terminated"}),
     }
     for system, (text, expected) in printed.items():
-        found = {match["id"]: match["state"] for match in re.finditer(QUEUES[system].pattern, text)}
-        assert found == expected
+        assert read_states(system, text) == expected
+    assert set(printed) == set(BATCH_SYSTEMS)
     assert is_over("CANCELLED")
     assert is_over(None)
     assert not is_over("PENDING")

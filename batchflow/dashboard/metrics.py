@@ -8,7 +8,7 @@ import dask
 from distributed.http.prometheus import import_metrics_handler
 
 from batchflow.dashboard.page import memory_by_worker
-from batchflow.dashboard.state import RunState, latest
+from batchflow.dashboard.state import RunState, shown
 
 DASK_ROUTES = "distributed.http.scheduler.prometheus"
 
@@ -94,7 +94,7 @@ class MetricsHandler(_Base):  # type: ignore[misc]  # Dask's, chosen by what is 
     def get(self) -> None:
         """Answer."""
         super().get()
-        self.write("\n" + metrics_text(latest(), memory_by_worker(self.server)))
+        self.write("\n" + metrics_text(shown(self.server), memory_by_worker(self.server)))
 
 
 routes: list[tuple[str, type[MetricsHandler], dict[str, Any]]] = [("/metrics", MetricsHandler, {})]

@@ -6,16 +6,18 @@ from typing import Any
 
 import numpy as np
 from bokeh.layouts import column, gridplot
-from bokeh.models import ColumnDataSource, DataRange1d, FactorRange
-from bokeh.models.widgets import DataTable, Div, NumberFormatter, TableColumn
+from bokeh.models import ColumnDataSource, DataRange1d, FactorRange, Range1d
+from bokeh.models.widgets import Div
 from bokeh.plotting import figure
 
-from batchflow.dashboard.state import EFFICIENCY_BINS, RunState, latest
+from batchflow.dashboard.state import EFFICIENCY_BINS, RunState, StageState, shown
 
 PATH = "/batchflow"
 REFRESH_MILLISECONDS = 500
 GALAXIES_SHOWN = 40
 BLUE, ORANGE, GREY = "#1f77b4", "#ff7f0e", "#dddddd"
+COUNTS = ("done", "left", "failed", "units / s")
+CELL = "padding: 4px 18px 4px 0; text-align: right"
 
 
 def install() -> None:
@@ -43,8 +45,10 @@ def document(scheduler: Any, extra: dict[str, Any], doc: Any) -> None:
     pages = extra.get("pages", [])
     if PATH.strip("/") not in pages:
         pages.insert(0, PATH.strip("/"))
-    sources = {name: ColumnDataSource(name=name, data=data) for name, data in snapshot(latest(), {}).items()}
-    heading = Div(text="", name="heading")
+    first = snapshot(shown(scheduler), {})
+    sources = {name: ColumnDataSource(name=name, data=data) for name, data in first.items()}
+    # Not Bokeh's own table: it draws a row once, and numbers that change in it are not seen.
+    stages = Div(text="", name="stages", sizing_mode="stretch_width")
     plots = (
         losses(sources["losses"]),
         efficiencies(sources["efficiencies"]),
@@ -54,8 +58,8 @@ def document(scheduler: Any, extra: dict[str, Any], doc: Any) -> None:
     grid = gridplot([list(plots[:2]), list(plots[2:])], sizing_mode="stretch_width", toolbar_location=None)
 
     def update() -> None:
-        state = latest()
-        heading.text = f"<b>{_plain(state.name)}</b>"
+        state = shown(scheduler)
+        stages.text = stage_table(state)
         for name, data in snapshot(state, memory_by_worker(scheduler)).items():
             sources[name].data = data
         for name in ("galaxies", "memory"):
@@ -63,7 +67,7 @@ def document(scheduler: Any, extra: dict[str, Any], doc: Any) -> None:
             doc.get_model_by_name(f"{name}_range").update(factors=names)
 
     doc.title = "batchflow"
-    doc.add_root(column(heading, stage_table(sources["stages"]), grid, sizing_mode="stretch_width"))
+    doc.add_root(column(stages, grid, sizing_mode="stretch_width"))
     update()
     doc.template = env.get_template("simple.html")
     doc.template_variables.update(extra)
@@ -83,21 +87,15 @@ def snapshot(state: RunState, memory: dict[str, float]) -> dict[str, dict[str, A
     Returns
     -------
     dict of str to dict
-        Columns of ``stages``, ``losses``, ``efficiencies``, ``galaxies`` and ``memory``.
+        Columns of ``losses``, ``efficiencies``, ``galaxies`` and ``memory``.
     """
-    rows = [
-        (name, item.done, item.left, item.failed, item.rate, _duration(item.eta if item.left else 0.0))
-        for name, item in state.stages.items()
-    ]
     edges = np.linspace(0.0, 1.0, EFFICIENCY_BINS + 1)
-    shown = sorted(state.galaxies.items(), key=lambda pair: (pair[1][0] == pair[1][1], pair[0]))[
-        :GALAXIES_SHOWN
-    ]
+    unfinished_first = sorted(state.galaxies.items(), key=lambda pair: (pair[1][0] == pair[1][1], pair[0]))
+    galaxies_ = [(name[:40], *pair) for name, pair in unfinished_first[:GALAXIES_SHOWN]]
     return {
-        "stages": _columns(("stage", "done", "left", "failed", "rate", "eta"), rows),
         "losses": _columns(("percent", "train", "held_out"), list(state.losses)),
         "efficiencies": {"count": state.efficiencies, "low": edges[:-1], "high": edges[1:]},
-        "galaxies": _columns(("name", "done", "wanted"), [(name[:40], *pair) for name, pair in shown]),
+        "galaxies": _columns(("name", "done", "wanted"), galaxies_),
         "memory": _columns(("name", "mebibytes"), sorted(memory.items())),
     }
 
@@ -107,23 +105,38 @@ def memory_by_worker(scheduler: Any) -> dict[str, float]:
     return {str(worker.name): worker.memory.process / 2**20 for worker in scheduler.workers.values()}
 
 
-def stage_table(source: ColumnDataSource) -> DataTable:
-    """Stages with their units done, left and failed, rates and time left."""
-    count = NumberFormatter(format="0,0")
-    columns = [
-        TableColumn(field="stage", title="stage"),
-        *(TableColumn(field=name, title=name, formatter=count) for name in ("done", "left", "failed")),
-        TableColumn(field="rate", title="units / s", formatter=NumberFormatter(format="0,0.00")),
-        TableColumn(field="eta", title="time left"),
-    ]
-    return DataTable(
-        source=source, columns=columns, index_position=None, height=180, sizing_mode="stretch_width"
-    )
+def stage_table(state: RunState) -> str:
+    """Stages with their units done, left and failed, rates and time left.
+
+    Parameters
+    ----------
+    state : RunState
+        Of the run.
+
+    Returns
+    -------
+    str
+        HTML; the run's name is escaped.
+    """
+    heads = "".join(f"<th style='{CELL}'>{text}</th>" for text in ("stage", "", *COUNTS, "time left"))
+    rows = "".join(_stage_row(name, item) for name, item in state.stages.items())
+    table = f"<table style='border-collapse: collapse'><tr>{heads}</tr>{rows}</table>"
+    return f"<b>{_plain(state.name)}</b>{table}"
+
+
+def _stage_row(name: str, item: StageState) -> str:
+    share = 100 * min(1.0, item.done / item.wanted) if item.wanted else 100.0
+    bar = f"<div style='width: 200px; background: {GREY}'><div style='width: {share:.1f}%; height: 10px; "
+    bar += f"background: {BLUE}'></div></div>"
+    left = _duration(item.eta) if item.left and item.ended is None else f"took {_duration(item.seconds)}"
+    counts = (f"{item.done:,.0f}", f"{item.left:,.0f}", f"{item.failed:,}", f"{item.rate:,.2f}")
+    cells = "".join(f"<td style='{CELL}'>{text}</td>" for text in (_plain(name), bar, *counts, left))
+    return f"<tr class='stage'>{cells}</tr>"
 
 
 def losses(source: ColumnDataSource) -> figure:
     """Training and held-out loss."""
-    plot = _figure("Training", "share of the training [%]", "loss [nats]")
+    plot = _figure("Training", "share of the training [%]", "loss [nats]", x_range=Range1d(start=0, end=102))
     plot.line("percent", "train", source=source, legend_label="training", color=BLUE)
     plot.scatter("percent", "train", source=source, legend_label="training", color=BLUE, size=4)
     plot.scatter("percent", "held_out", source=source, legend_label="held out", color=ORANGE)

@@ -1,6 +1,7 @@
 """What the driver knows of its run while it runs: kept in memory, read by the page and the metrics.
 
-The driver's thread writes, the scheduler's thread reads; each value is replaced whole.
+The driver's thread writes, the scheduler's thread reads; each value is replaced whole. A scheduler in another
+process is told by messages.
 """
 
 from __future__ import annotations
@@ -9,6 +10,8 @@ import time
 from collections import deque
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 
@@ -104,8 +107,34 @@ class RunState:
         known = values[np.isfinite(values)]
         self.efficiencies = self.efficiencies + np.histogram(known, EFFICIENCY_BINS, (0.0, 1.0))[0]
 
+    def message(self) -> dict[str, Any]:
+        """Plain values of it; times are lengths, since no two machines' clocks begin alike."""
+        return {
+            "name": self.name,
+            "stages": {
+                name: (one.wanted, one.present, one.done, one.failed, one.seconds, one.ended is not None)
+                for name, one in self.stages.items()
+            },
+            "losses": list(self.losses),
+            "galaxies": self.galaxies,
+            "efficiencies": self.efficiencies.tolist(),
+        }
+
+
+def from_message(message: dict[str, Any]) -> RunState:
+    """The state that `RunState.message` was made of."""
+    state, now = RunState(message["name"]), time.monotonic()
+    for name, (wanted, present, done, failed, seconds, over) in message["stages"].items():
+        started = now - seconds
+        state.stages[name] = StageState(wanted, present, done, failed, started, now if over else None)
+    state.losses.extend(tuple(values) for values in message["losses"])
+    state.galaxies = {name: tuple(pair) for name, pair in message["galaxies"].items()}
+    state.efficiencies = np.array(message["efficiencies"], dtype=np.int64)
+    return state
+
 
 _latest = RunState()
+_told: WeakKeyDictionary[Any, RunState] = WeakKeyDictionary()
 
 
 def latest() -> RunState:
@@ -118,3 +147,13 @@ def reset(name: str) -> RunState:
     global _latest  # noqa: PLW0603 (a process drives one run at a time, and the page has no other way to it)
     _latest = RunState(name)
     return _latest
+
+
+def shown(scheduler: Any) -> RunState:
+    """The state that a scheduler's dashboard shows: what a distant driver told it, or this process's own."""
+    return _told.get(scheduler, _latest)
+
+
+def tell(scheduler: Any, state: RunState) -> None:
+    """Have a scheduler's dashboard show a state."""
+    _told[scheduler] = state

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 
 from batchflow.errors import UserError
 
 ENDED = frozenset(
     {"COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "OUT_OF_MEMORY", "NODE_FAIL", "PREEMPTED", "BOOT_FAIL"}
-    | {"DEADLINE", "F", "X", "DONE", "EXIT"}
+    | {"DEADLINE", "F", "X", "DONE", "EXIT", "REMOVED", "Terminated", "Error"}
 )
-"""States of Slurm, PBS and LSF in which a job is over."""
+"""States in which a job is over, of all batch systems."""
 
 
 @dataclass(frozen=True)
@@ -23,16 +23,32 @@ class Queue:
     ask: Callable[[Sequence[str]], list[str]]
     pattern: str
     """Of a line of the answer: groups ``id`` and ``state``."""
+    words: Mapping[str, str] = field(default_factory=dict)
+    """Names of states that the system numbers."""
 
 
 QUEUES = {
     "slurm": Queue(
-        lambda ids: ["squeue", "--noheader", "--states=all", f"--jobs={','.join(ids)}", "--format=%A|%T"],
+        lambda ids: ["squeue", "--noheader", "--states=all", f"--jobs={','.join(ids)}", "--format=%F|%T"],
         r"(?P<id>\d+)\|(?P<state>[A-Z_]+)",
     ),
-    "pbs": Queue(lambda ids: ["qstat", "-x", *ids], r"(?P<id>\d\S*)\s+\S+\s+\S+\s+\S+\s+(?P<state>[A-Z])\s"),
+    # Without the server's name, which `qstat` cuts short.
+    "pbs": Queue(
+        lambda ids: ["qstat", "-x", *ids],
+        r"(?m)^(?P<id>\d+(\[\])?)\S*\s+\S+\s+\S+\s+\S+\s+(?P<state>[A-Z])\s",
+    ),
     "lsf": Queue(
         lambda ids: ["bjobs", "-noheader", "-o", "jobid stat", *ids], r"(?P<id>\d+)\s+(?P<state>[A-Z]+)"
+    ),
+    "sge": Queue(lambda ids: ["qstat"], r"(?m)^\s*(?P<id>\d+)\s+[\d.]+\s+\S+\s+\S+\s+(?P<state>[A-Za-z]+)\s"),
+    "htcondor": Queue(
+        lambda ids: ["condor_q", *ids, "-autoformat:j", "JobStatus"],
+        r"(?m)^(?P<id>\d+\.\d+)\s+(?P<state>\d)",
+        {"1": "IDLE", "2": "RUNNING", "3": "REMOVED", "4": "COMPLETED", "5": "HELD", "7": "SUSPENDED"},
+    ),
+    "oar": Queue(
+        lambda ids: ["oarstat", "-s", *(word for id_ in ids for word in ("-j", id_))],
+        r"(?m)^(?P<id>\d+):\s+(?P<state>\w+)",
     ),
 }
 CANCEL = {
@@ -63,18 +79,27 @@ def states(system: str, ids: Sequence[str]) -> dict[str, str] | None:
     dict of str to str, or None
         In the system's own words; None when it cannot be asked, or does not answer.
     """
-    if system not in QUEUES or not ids:
-        return None if ids else {}
-    queue = QUEUES[system]
+    if not ids:
+        return {}
     try:
         done = subprocess.run(  # noqa: S603 (a list, no shell; ids are the batch system's own)
-            queue.ask(ids), capture_output=True, text=True, timeout=ASK_SECONDS, check=False
+            QUEUES[system].ask(ids), capture_output=True, text=True, timeout=ASK_SECONDS, check=False
         )
     except (OSError, subprocess.TimeoutExpired):
         return None
     if done.returncode and not GONE.search(done.stderr):
         return None
-    return {found["id"]: found["state"] for found in re.finditer(queue.pattern, done.stdout)}
+    return read_states(system, done.stdout)
+
+
+def read_states(system: str, text: str) -> dict[str, str]:
+    """State of each job in a batch system's answer; an array is over when each of its jobs is."""
+    queue, found = QUEUES[system], dict[str, str]()
+    for line in re.finditer(queue.pattern, text):
+        state = queue.words.get(line["state"], line["state"])
+        if is_over(found.get(line["id"])):
+            found[line["id"]] = state
+    return found
 
 
 def is_over(state: str | None) -> bool:

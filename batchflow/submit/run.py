@@ -20,7 +20,7 @@ from batchflow.paths import RunFolder
 from batchflow.shards import write_text
 from batchflow.sites import SiteSettings, load_site
 from batchflow.submit.ledger import BatchJob, ledger_path, remember, remembered
-from batchflow.submit.queue import QUEUES, cancel, is_over, states
+from batchflow.submit.queue import cancel, is_over, states
 from batchflow.submit.script import Driver, allocation_job, driver_job
 
 DRIVER_LOGS = Path("logs") / "driver"
@@ -159,7 +159,7 @@ def how_to_follow(job: Job, made: list[BatchJob]) -> str:
         (
             f"submitted {ids}",
             f"jobs      batchflow jobs {root}",
-            f"progress  tail -F {root / DRIVER_LOGS}/*{made[0].id}.err",
+            f"progress  tail -F {root / DRIVER_LOGS}/*{made[0].id}*",
             f"cancel    batchflow cancel {root}",
             "the address of the dashboard, and how to reach it, stand in the driver's output when it starts",
         )
@@ -229,9 +229,8 @@ def _states(jobs: Iterable[BatchJob]) -> dict[tuple[str, str], str]:
     for system, ids in by_system.items():
         answer = states(system, ids)
         if answer is None:
-            known = ", ".join(QUEUES)
             raise UserError(
-                f"{system} does not say how its jobs stand (asked are {known}); ask it yourself: {ids}"
+                f"{system} does not say how its jobs stand; ask it yourself, on a login node: {' '.join(ids)}"
             )
         found |= {(system, id_): state for id_, state in answer.items()}
     return found

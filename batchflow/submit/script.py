@@ -134,7 +134,7 @@ def _job(
         log_directory=harmless(driver.logs),
         job_script_prologue=list(site.prologue),
         **options,
-        **of_system(site.system, settings, directives),
+        **of_system(site.system, settings, driver.logs, directives),
     )
     job._command_template = command
     return job

@@ -81,7 +81,7 @@ SECTIONS = {
         ("{model}", "--rows", "200000", "--objects", "200", "--draws", "50", "--turns", "1"),
         one_thread=True,
     ),
-    "units": Section("cluster", ("units", "5000", "2"), ("units", "200")),
+    "units": Section("cluster", ("--one", "5000"), ("--one", "200")),
     "growth_catalogue": Section(
         "growth",
         ("catalogue", "--run", "{model}"),

@@ -170,7 +170,7 @@ def _overhead(found: Figures) -> Iterator[Row]:
 
 
 def _units(found: Figures) -> Iterator[Row]:
-    yield Row(f"{found['units']:,} empty units", found["ms_a_unit"], "ms/unit")
+    yield Row("an empty unit", found["wall_ms_a_unit"], "ms")
     yield Row("memory of the client after them", found["mib_after"], "MiB", "before", found["mib_before"])
 
 

@@ -1,5 +1,6 @@
 """What page and metrics are made of."""
 
+import json
 import re
 import time
 
@@ -7,8 +8,8 @@ import numpy as np
 import pytest
 
 from batchflow.dashboard.metrics import metrics_text
-from batchflow.dashboard.page import snapshot
-from batchflow.dashboard.state import RunState, latest, reset
+from batchflow.dashboard.page import snapshot, stage_table
+from batchflow.dashboard.state import RunState, from_message, latest, reset
 
 
 def busy_state():
@@ -41,11 +42,38 @@ def test_galaxies_and_efficiencies_are_counted():
 
 def test_the_page_shows_them():
     shown = snapshot(busy_state(), {"cpu-0": 100.0})
-    assert shown["stages"]["left"] == [1]
     assert shown["galaxies"] == {"name": ["A", "b/c"], "done": [1, 1], "wanted": [2, 1]}
     assert shown["losses"]["percent"] == [25.0]
     assert shown["memory"] == {"name": ["cpu-0"], "mebibytes": [100.0]}
     assert all(len({len(column) for column in table.values()}) == 1 for table in shown.values())
+
+
+def test_the_table_of_stages_has_their_numbers_and_escapes_names():
+    state = busy_state()
+    state.name = "<script>"
+    cells = re.findall(r"<td[^>]*>([^<]*)</td>", stage_table(state))
+    assert cells[0] == "mocks"
+    assert cells[1:4] == ["8", "1", "1"]
+    assert float(cells[4]) == pytest.approx(2.0, rel=0.05)
+    assert "<script>" not in stage_table(state)
+    state.stages["mocks"].ended = state.stages["mocks"].started + 3661
+    assert "took 1:01:01" in stage_table(state)
+
+
+def test_a_distant_scheduler_is_told_the_same():
+    state = busy_state()
+    state.begin("train", 10, 0).ended = time.monotonic()
+    heard = from_message(json.loads(json.dumps(state.message())))
+    assert metrics_text(heard, {}).count("batchflow_stage_rate") == 4
+    for name, stage in state.stages.items():
+        other = heard.stages[name]
+        assert (other.done, other.left, other.failed) == (stage.done, stage.left, stage.failed)
+        assert other.seconds == pytest.approx(stage.seconds, abs=0.2)
+    assert heard.stages["mocks"].ended is None
+    assert heard.stages["train"].ended is not None
+    assert heard.galaxies == state.galaxies
+    assert list(heard.efficiencies) == list(state.efficiencies)
+    np.testing.assert_array_equal(list(heard.losses), list(state.losses))
 
 
 def test_metrics_are_prometheus_text():

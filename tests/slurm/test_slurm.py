@@ -122,21 +122,35 @@ def test_cancel_ends_driver_and_workers(slurm, job_file, site, tmp_path):
 
 def test_workers_whose_time_is_up_hand_on_their_work(slurm, site, tmp_path):
     """Workers live 25 s at most, the work takes longer: others come, and every unit is done once."""
-    program = tmp_path / "slow_units.py"
-    program.write_text(SLOW)
-    done = subprocess.run(
-        [sys.executable, program, site(walltime="00:00:30"), tmp_path],
-        capture_output=True,
-        text=True,
-        timeout=400,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
+    found = slow_units(site(walltime="00:00:30"), tmp_path, 30)
     assert found["failures"] == []
     assert found["results"] == list(range(30))
     assert found["submitted"] > 2
     no_job_is_left()
+
+
+def test_jobs_of_an_array_are_workers_and_go_together(slurm, site, tmp_path):
+    """The first job is wanted alone, the other two together: one array, two processes in each of its jobs."""
+    path = site()
+    pool = 'memory = "2GiB"\nmost = 3\narray = true\ncores = 2\nprocesses = 2\n'
+    path.write_text(path.read_text().replace('memory = "2GiB"\nmost = 2\n', pool))
+    found = slow_units(path, tmp_path, 60)
+    assert found["failures"] == []
+    assert found["results"] == list(range(60))
+    assert found["submitted"] == 2
+    of_the_array = {f"cpu-1-{task}-{process}" for task in (1, 2) for process in (0, 1)}
+    assert set(found["names"]) == {"cpu-0-0", "cpu-0-1"} | of_the_array
+    no_job_is_left()
+
+
+def slow_units(site_file, folder, units):
+    """What became of units that take two seconds each."""
+    program = folder / "slow_units.py"
+    program.write_text(SLOW)
+    command = [sys.executable, program, site_file, folder, str(units)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=400, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
 SLOW = """
@@ -144,8 +158,9 @@ import json, sys, time
 from pathlib import Path
 
 def slow(index):
+    from distributed import get_worker
     time.sleep(2)
-    return index
+    return index, get_worker().name
 
 def main():
     from batchflow.cluster import CPU, Pool, connect, require, run_units
@@ -155,10 +170,11 @@ def main():
     results = []
     with connect(settings, Path(sys.argv[2], "run", "scratch")) as client:
         require(client, CPU, 2)
-        units = [Unit(f"u{i}", (), None, {"index": i}) for i in range(30)]
+        units = [Unit(f"u{i}", (), None, {"index": i}) for i in range(int(sys.argv[3]))]
         failures = run_units(client, slow, units, Pool(CPU, 2), lambda unit, value: results.append(value))
         submitted = client.cluster.report()["cpu"]["submitted"]
-    print(json.dumps({"results": sorted(results), "failures": failures, "submitted": submitted}))
+    found = {"results": sorted(index for index, _ in results), "names": sorted({name for _, name in results})}
+    print(json.dumps({**found, "failures": failures, "submitted": submitted}))
 
 if __name__ == "__main__":
     main()
