@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from batchflow import stages
 from batchflow.catalogue.files import check_files
@@ -21,10 +21,13 @@ from batchflow.config import Job
 from batchflow.errors import UserError
 from batchflow.made import made
 from batchflow.monitor import CONSOLE
-from batchflow.paths import RunFolder, remove
-from batchflow.plan import Mode, check_settings, fingerprint, flatten
-from batchflow.shards import write_json
+from batchflow.paths import RunFolder, partition_folder, remove
+from batchflow.plan import Mode, check_settings, differences, fingerprint, flatten, is_in_place
+from batchflow.seal import damaged
+from batchflow.shards import read_footer, read_table, write_json
 
+LOG = logging.getLogger("batchflow")
+CHECKSUM = "index_checksum"
 INDEX = "_index.json"
 """Readers of Parquet folders pass over names that begin with an underscore."""
 
@@ -52,7 +55,9 @@ def ensure_catalogue(job: Job, run: RunFolder, mode: Mode) -> list[Part]:
         When a file cannot be read, or was changed since the catalogue was made.
     """
     if mode != "restart" and (parts := find_catalogue(job, run)) is not None:
-        return parts
+        if not (wrong := damaged(part.path for part in parts)):
+            return parts
+        LOG.warning("%s is damaged; the catalogue is made anew", wrong[0])
     settings = stages.catalogue_settings(job)
     remove(run.catalogue)
     footer = {"stage": "catalogue", "fingerprint": fingerprint(settings), "settings": flatten(settings)}
@@ -67,6 +72,7 @@ def ensure_catalogue(job: Job, run: RunFolder, mode: Mode) -> list[Part]:
         for piece in reader.pieces():
             writer.add(piece)
     _check_surveys(readers)
+    check_unchanged(job, settings)
     parts = writer.finish()
     repeated = flag_repeated(parts, run.catalogue)
     _tell(readers, repeated)
@@ -77,8 +83,29 @@ def ensure_catalogue(job: Job, run: RunFolder, mode: Mode) -> list[Part]:
         "surveys": {reader.entry.survey: sorted(reader.tally.surveys) for reader in readers},
         "made": made(),
     }
-    write_json(run.catalogue / INDEX, index)
+    write_json(run.catalogue / INDEX, index | {CHECKSUM: _checksum(index)})
     return parts
+
+
+def check_unchanged(job: Job, settings: Mapping[str, Any]) -> None:
+    """See that the files are still those that settings name.
+
+    Parameters
+    ----------
+    job : Job
+        With at least one catalogue.
+    settings : mapping
+        As `stages.catalogue_settings` gave them before the files were read.
+
+    Raises
+    ------
+    UserError
+        Naming what is another one by now.
+    """
+    if lines := differences(flatten(settings), stages.catalogue_settings(job)):
+        raise UserError(
+            "a catalogue was changed while it was read:\n  " + "\n  ".join(lines) + "\nrun the job again"
+        )
 
 
 def _check_surveys(readers: Sequence[CatalogueReader]) -> None:
@@ -130,15 +157,49 @@ def find_catalogue(job: Job, run: RunFolder) -> list[Part] | None:
         When they were made from other files or with other settings.
     """
     path = run.catalogue / INDEX
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-        parts = [_part(values, run) for values in index["parts"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    if not all(part.path.is_file() for part in parts):
+    index = read_index(run.catalogue)
+    if index is None:
         return None
     check_settings(path, index["settings"], stages.catalogue_settings(job), "infer")
-    return parts
+    parts = [_part(values, run) for values in index["parts"]]
+    wanted = fingerprint(stages.catalogue_settings(job))
+    return parts if all(_is_there(part, run, wanted) for part in parts) else None
+
+
+def read_index(folder: Path) -> dict[str, Any] | None:
+    """What the index of a normalised catalogue says.
+
+    Parameters
+    ----------
+    folder : Path
+        ``RUN/catalogue``.
+
+    Returns
+    -------
+    dict or None
+        ``settings``, ``parts``, ``surveys``; None when it is absent, cut short or altered.
+    """
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        return index if index.pop(CHECKSUM) == _checksum(index) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def _checksum(index: Mapping[str, Any]) -> str:
+    return fingerprint(json.loads(json.dumps(index)))
+
+
+def _is_there(part: Part, run: RunFolder, wanted: str) -> bool:
+    """Whether a part's file is the one that the index names."""
+    footer, rows = read_footer(part.path) or ({}, 0)
+    said = {"fingerprint": wanted, "galaxy": part.galaxy, "first_id": part.first_id, "last_id": part.last_id}
+    return (
+        part.path == partition_folder(run.catalogue, part.galaxy) / part.path.name
+        and rows == part.n_rows
+        and all(footer.get(name) == value for name, value in said.items())
+        and is_in_place(part.path, footer)
+    )
 
 
 def surveys_of_entries(parts: Sequence[str | Path]) -> dict[str, list[str]]:
@@ -156,10 +217,7 @@ def surveys_of_entries(parts: Sequence[str | Path]) -> dict[str, list[str]]:
     """
     if not parts:
         return {}
-    try:
-        index = json.loads((Path(parts[0]).parents[1] / INDEX).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
+    index = read_index(Path(parts[0]).parents[1]) or {}
     return {str(name): list(found) for name, found in index.get("surveys", {}).items()}
 
 
@@ -177,7 +235,7 @@ def survey_pieces(parts: Iterable[str | Path]) -> Iterator[tuple[str, pa.Table]]
         Name of a survey, and some of its rows: every row of the parts once, in their order.
     """
     for path in parts:
-        table = pq.ParquetFile(path).read()
+        table = read_table(path)
         for name in sorted(pc.unique(table["survey"]).to_pylist()):
             yield name, table.filter(pc.equal(table["survey"], name))
 

@@ -19,6 +19,7 @@ from batchflow.paths import RunFolder, unescape
 from batchflow.results.query import query, table_files
 from batchflow.results.unfinished import MADE_BY, unfinished_stages
 from batchflow.schema import GALAXY_TYPE
+from batchflow.shards import open_dataset
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -170,7 +171,7 @@ class ResultTable:
             if self.galaxies and name not in self.galaxies:
                 raise UserError(f"{self.name} has no galaxy {name!r}; {nearest(name, self.galaxies)}")
         chosen = [file for file in self.dataset.files if _galaxy_of(file) in galaxies]
-        return ds.dataset(chosen, format="parquet", schema=self.dataset.schema)
+        return open_dataset(chosen, self.dataset.schema)
 
     def _check_columns(self, names: Sequence[str]) -> None:
         for name in names:
@@ -261,7 +262,7 @@ class Run:
         if name not in files:
             made = f"`batchflow {MADE_BY[name]}` makes it; " if name in MADE_BY else ""
             raise UserError(f"{self.folder.root} has no table {name!r} (yet); {made}{nearest(name, files)}")
-        return ResultTable(name, ds.dataset(files[name], format="parquet"))
+        return ResultTable(name, open_dataset(files[name]))
 
     def galaxy_of(self, object_id: str, galaxy: str | None = None) -> str:
         """The galaxy that a cluster lies in.
@@ -374,7 +375,7 @@ def _optional(name: str) -> Any:
 
 def _read_file(file: str, columns: list[str] | None, ids: tuple[str, ...] | None) -> pd.DataFrame:
     wanted = None if ids is None else pc.field("object_id").isin(list(ids))
-    return _plain_frame(ds.dataset(file, format="parquet").to_table(columns=columns, filter=wanted))
+    return _plain_frame(open_dataset([file]).to_table(columns=columns, filter=wanted))
 
 
 def _plain_frame(table: pa.Table) -> pd.DataFrame:

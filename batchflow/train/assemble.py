@@ -9,14 +9,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from batchflow.flow.card import CARD_FILE, model_card
-from batchflow.flow.description import joint_checksum, load_description, write_description
+from batchflow.flow.description import (
+    HISTORY,
+    HISTORY_FILE,
+    joint_checksum,
+    load_description,
+    write_description,
+)
 from batchflow.made import made
-from batchflow.shards import write_table, write_text
-
-HISTORY_FILE = "history.parquet"
+from batchflow.shards import read_table, write_table, write_text
 
 
 def finish_model(folder: Path, members: Sequence[str]) -> None:
@@ -50,7 +53,7 @@ def _stamp(folder: Path) -> None:
 
 def _put_together(folder: Path, members: Sequence[str]) -> None:
     described = [load_description(folder / name) for name in members]
-    histories = [pq.read_table(folder / name / HISTORY_FILE) for name in members]
+    histories = [read_table(folder / name / HISTORY_FILE) for name in members]
     numbered = [
         table.append_column("member", pa.array(np.full(table.num_rows, place, np.int16)))
         for place, table in enumerate(histories)
@@ -63,4 +66,5 @@ def _put_together(folder: Path, members: Sequence[str]) -> None:
     ]
     whole: dict[str, Any] = {"members": entries, "weights_sha256": joint_checksum(checksums)}
     figures = {name: fmean(own["training"][name] for own in described) for name in described[0]["training"]}
-    write_description(folder, described[0] | whole | {"training": figures})
+    first = {name: value for name, value in described[0].items() if name != HISTORY}
+    write_description(folder, first | whole | {"training": figures})

@@ -19,11 +19,12 @@ from batchflow.config import TrainSettings
 from batchflow.errors import UserError
 from batchflow.flow.checkpoint import new_network, save_model
 from batchflow.flow.density import Specification, with_mass
+from batchflow.flow.description import HISTORY, HISTORY_FILE
 from batchflow.flow.features import Features, make_features
 from batchflow.keys import key
 from batchflow.train import resume
 from batchflow.train.data import Batches, Mocks, ShardSet, joined
-from batchflow.train.history import Record, read_history, write_history
+from batchflow.train.history import Record, write_history
 from batchflow.train.optimise import Optimisation
 from batchflow.train.patience import Patience
 from batchflow.train.prepare import prepare
@@ -38,7 +39,7 @@ ROWS_AT_ONCE = 4096
 """Held-out mocks evaluated together."""
 RECORD_STEPS = 250
 """Steps between records; there is at least one record an epoch."""
-HISTORY_FILE, CHECKPOINT_FOLDER = "history.parquet", "checkpoint"
+CHECKPOINT_FOLDER = "checkpoint"
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def train(
     with crew(torch.device(device)) as hands:
         fit = _Fit(training, Path(folder), torch.device(device), hands)
         fit.run(progress or (lambda _: None))
-    fit.network.description = training.description | {"training": fit.figures()}
+    fit.network.description = training.description | {"training": fit.figures(), HISTORY: fit.records}
     save_model(fit.folder, fit.network)
     resume.remove_checkpoint(fit.folder / CHECKPOINT_FOLDER)
     return fit.figures()
@@ -270,6 +271,7 @@ class _Fit:
             "step": self.step,
             "seconds": self._seconds(),
             "recorded": self.recorded,
+            "records": self.records,
             "fingerprint": self.training.fingerprint,
             "settings": self.settings,
         }
@@ -287,5 +289,4 @@ class _Fit:
         self.step = saved.state["step"]
         self.begun = time.monotonic() - saved.state["seconds"]
         self.recorded = tuple(saved.state["recorded"])
-        history = read_history(self.folder / HISTORY_FILE)
-        self.records = [record for record in history if record.step <= self.step]
+        self.records = [Record(*values) for values in saved.state["records"]]
