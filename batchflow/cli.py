@@ -52,7 +52,7 @@ def main() -> NoReturn:
     try:
         app(standalone_mode=True)
     except UserError as error:
-        Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(f"batchflow: {error}")
+        _tell(str(error))
         _leave(INPUT_WRONG)
     except OSError as error:
         _os_error(error)
@@ -62,12 +62,16 @@ def main() -> NoReturn:
 def _os_error(error: OSError) -> NoReturn:
     """Nobody reads on; or a page of a table is damaged, which is met where it is read; or anything else."""
     if DAMAGED_PAGE in str(error):
-        print(f"batchflow: {error}; `batchflow status JOB --verify` names the file", file=sys.stderr)
+        _tell(f"{error}; `batchflow status JOB --verify` names the file")
         _leave(INPUT_WRONG)
     if isinstance(error, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _leave(1)
     raise error
+
+
+def _tell(message: str) -> None:
+    Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(f"batchflow: {message}")
 
 
 def _leave(status: int) -> NoReturn:

@@ -58,8 +58,9 @@ def _put_together(folder: Path, members: Sequence[str]) -> None:
         table.append_column("member", pa.array(np.full(table.num_rows, place, np.int16)))
         for place, table in enumerate(histories)
     ]
-    write_table(folder / HISTORY_FILE, pa.concat_tables(numbered), {"kind": "history"})
     checksums = [own["weights_sha256"] for own in described]
+    footer = {"kind": "history", "of": joint_checksum(checksums)}
+    write_table(folder / HISTORY_FILE, pa.concat_tables(numbered), footer)
     entries = [
         {"folder": name, "weights_sha256": own["weights_sha256"], "training": own["training"]}
         for name, own in zip(members, described, strict=True)

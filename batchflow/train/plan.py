@@ -23,6 +23,8 @@ from batchflow.paths import RunFolder
 from batchflow.physics.table import TABLE_FILE
 from batchflow.plan import Plan, Unit, check_settings
 from batchflow.seal import is_intact
+from batchflow.shards import read_footer
+from batchflow.train.history import history_key
 
 BESIDE = {TABLE_FILE: "flux_table_sha256", REFERENCE_FILE: "reference_sha256"}
 """Files of a model besides the network, by the key of their checksum in its description."""
@@ -73,10 +75,14 @@ def _is_present(folder: Path, settings: Mapping[str, Any]) -> bool:
 
 
 def _has_history(folder: Path) -> bool:
-    """Whether the history is whole, or could not be written again."""
-    described = read_description(folder) or {}
-    known = HISTORY in described or "members" in described
-    return not known or is_intact(folder / HISTORY_FILE)
+    """Whether the history is whole and of this network, or could not be written again."""
+    described, path = read_description(folder) or {}, folder / HISTORY_FILE
+    footer, _ = read_footer(path) or ({}, 0)
+    if "members" in described:
+        return is_intact(path) and footer.get("of") == described["weights_sha256"]
+    return HISTORY not in described or (
+        is_intact(path) and footer.get("of") == history_key(described[HISTORY])
+    )
 
 
 def is_trained(folder: Path, settings: Mapping[str, Any]) -> bool:

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from conftest import JOB, write_catalogue
+from tiny_job import JOB, write_catalogue
 
 from batchflow.config import Job, load_job
 from batchflow.pipeline import Session, StageReport, run_stages

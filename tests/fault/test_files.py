@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from conftest import same_results
+from tiny_job import same_results
 from inline_runs import copied, inline, loaded, other, run_inline, whole  # noqa: F401 - fixtures
 
 from batchflow.errors import UserError
@@ -80,8 +80,9 @@ def asked(run: Path, table: str) -> pa.Table | None:
     try:
         return query(run, f"FROM {table} ORDER BY ALL")
     except UserError as error:
-        assert str(run) in str(error) or "does not exist" in str(error), error
-        return None
+        told = str(error)
+    assert str(run) in told or "does not exist" in told, told
+    return None
 
 
 @pytest.mark.parametrize(("name", "damage"), CASES)
