@@ -160,7 +160,10 @@ def _foreign(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in _OWN}
 
 
-_MISFITS = (KeyError, TypeError, ValueError, RuntimeError, ValidationError, safetensors.SafetensorError)
+_MISFITS = (
+    *(LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError),
+    *(ValidationError, safetensors.SafetensorError),
+)
 _OWN = (*SHARED, "format", "versions", "weights_sha256", CHECKSUM)
 
 

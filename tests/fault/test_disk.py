@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 
 import pytest
-from tiny_job import same_results
 from inline_runs import (  # noqa: F401 - fixtures
     STAGES,
     copied,
@@ -21,6 +20,7 @@ from inline_runs import (  # noqa: F401 - fixtures
     whole,
     write_job,
 )
+from tiny_job import same_results
 
 from batchflow.errors import UserError
 from batchflow.results.query import query

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from tiny_job import same_results
 from inline_runs import copied, inline, loaded, other, run_inline, whole  # noqa: F401 - fixtures
+from tiny_job import same_results
 
 from batchflow.errors import UserError
 from batchflow.results.query import query

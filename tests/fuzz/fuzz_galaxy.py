@@ -1,7 +1,6 @@
 """Coverage-guided fuzzing of galaxy names.
 
-Run ``python tests/fuzz/fuzz_galaxy.py -max_total_time=20 [folder of inputs]``; it needs atheris, which the package
-itself does not.
+Run ``python tests/fuzz/fuzz_galaxy.py -max_total_time=20 [folder of inputs]`` with atheris installed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,9 @@
-"""The fuzzers' targets with some inputs each, in every run of the tests; `fuzz_*.py` go on for as long as asked."""
+"""The fuzzers' targets with some inputs each; `fuzz_*.py` go on for as long as asked."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -23,16 +24,63 @@ from targets import (
 
 FEW = settings(max_examples=20, deadline=None, suppress_health_check=list(HealthCheck))
 VALUES = [
-    "0", "-1", "1e400", "nan", "inf", "true", '""', '"../../x"', '"/etc/passwd"', "[]", "[[]]", "{}", "1979-05-27",
-    '"\\u0000"', '"$(id)"', '"slurm"', '"cigale"', "99999999999999999999", '["wfc3_f336w", "wfc3_f336w"]',
-    "{uniform = [1, 0]}", "{choice = []}", "{power_law = [0, 0, 0]}", '"auto"', "[nan, nan]",
-]  # fmt: skip
+    "0",
+    "-1",
+    "1e400",
+    "nan",
+    "inf",
+    "true",
+    '""',
+    '"../../x"',
+    '"/etc/passwd"',
+    "[]",
+    "[[]]",
+    "{}",
+    "1979-05-27",
+    '"\\u0000"',
+    '"$(id)"',
+    '"slurm"',
+    '"cigale"',
+    "99999999999999999999",
+    '["wfc3_f336w", "wfc3_f336w"]',
+    "{uniform = [1, 0]}",
+    "{choice = []}",
+    "{power_law = [0, 0, 0]}",
+    '"auto"',
+    "[nan, nan]",
+]
 KEYS = [
-    "name", "output", "seed", "model.bands", "model.metallicity", "model.engine", "prior.log_age", "prior.ebv",
-    "prior.rv", "mocks.rows", "mocks.rows_per_shard", "train.epochs", "infer.draws", "infer.grid", "fit.steps",
-    "fit.nodes", "noise.depth", "cluster.site", "cluster.cpu_workers", "flow.hidden", "catalogue", "catalogue.path",
-    "validate.mocks", "model.curves.wfc3_f336w", "train.members", "a.b", "", ".", "prior", "fit.preset",
-]  # fmt: skip
+    "name",
+    "output",
+    "seed",
+    "model.bands",
+    "model.metallicity",
+    "model.engine",
+    "prior.log_age",
+    "prior.ebv",
+    "prior.rv",
+    "mocks.rows",
+    "mocks.rows_per_shard",
+    "train.epochs",
+    "infer.draws",
+    "infer.grid",
+    "fit.steps",
+    "fit.nodes",
+    "noise.depth",
+    "cluster.site",
+    "cluster.cpu_workers",
+    "flow.hidden",
+    "catalogue",
+    "catalogue.path",
+    "validate.mocks",
+    "model.curves.wfc3_f336w",
+    "train.members",
+    "a.b",
+    "",
+    ".",
+    "prior",
+    "fit.preset",
+]
 
 
 def damaged(content: bytes):
@@ -187,8 +235,8 @@ def test_the_watch_sees_what_it_is_there_for(tmp_path, monkeypatch):
     import sys
 
     for wrong in (
-        lambda: open("/var/tmp/fuzz-outside", "w").close(),
+        lambda: Path("/var/tmp/fuzz-outside").write_text(""),
         lambda: subprocess.run([sys.executable, "-c", ""], check=True),
     ):
-        with pytest.raises(AssertionError, match="open /var|Popen"), harmless():
+        with pytest.raises(AssertionError, match=r"open /var|Popen"), harmless():
             wrong()
