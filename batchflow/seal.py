@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
 MAGIC = b"BFSEAL01"
+MARK = b"batchflow.sealed"
+"""Key in the footer of a file that bears a seal: one that has lost it is damaged."""
 _CHECKSUMS = struct.Struct("<8sII")
 _END = struct.Struct("<I4s")
 BUFFER = 1 << 20
@@ -33,7 +35,9 @@ class Tail(NamedTuple):
     @property
     def is_sound(self) -> bool:
         """Whether the footer is as it was written, as far as the file tells."""
-        return self.checksums is None or self.checksums[1] == zlib.crc32(self.footer)
+        if self.checksums is None:
+            return MARK not in self.footer
+        return self.checksums[1] == zlib.crc32(self.footer)
 
 
 def seal(path: Path) -> None:

@@ -15,7 +15,7 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from batchflow.errors import UserError
-from batchflow.seal import damaged, read_tail, seal
+from batchflow.seal import MAGIC, MARK, damaged, read_tail, seal
 from batchflow.votable import described, parquet_metadata, string_widths
 
 FOOTER_KEY = b"batchflow"
@@ -81,6 +81,7 @@ def write_table(path: Path, table: pa.Table, footer: dict[str, Any]) -> None:
         JSON-able provenance; `read_footer` gives it back.
     """
     stamped = stamp(table, {**footer, "file": place_of(path)})
+    stamped = stamped.replace_schema_metadata({**stamped.schema.metadata, MARK: MAGIC})
     # Floats of a simulation or a posterior hardly repeat: a dictionary of them only costs time.
     repeating = [
         name
