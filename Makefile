@@ -32,10 +32,12 @@ MINUTES ?= 8
 reference: setup
 	$(BIN)/python tests/benchmarks/bench_reference.py $(MINUTES)
 
-# The training loop against its bare step; and, where they are installed, sbi and zuko beside batchflow.
+# Every benchmark, or those of ONLY=mocks,startup: runs/bench/table.md (tests/benchmarks/README.md).
+ONLY ?=
+PEERS ?= $(BIN)/python
+FLAGS ?=
 bench: setup
-	$(BIN)/python tests/benchmarks/bench_train_step.py
-	$(BIN)/python tests/benchmarks/bench_peers.py
+	$(BIN)/python tests/benchmarks/bench.py --only "$(ONLY)" --peers $(PEERS) $(FLAGS)
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis

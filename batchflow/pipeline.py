@@ -86,7 +86,7 @@ class Session:
         UserError
             When one of its files was replaced since, or its parts were.
         """
-        from batchflow.catalogue.ingest import find_catalogue
+        from batchflow.catalogue.index import find_catalogue
 
         if self.job.catalogue and find_catalogue(self.job, self.run) != self.parts:
             raise UserError(f"{self.run.catalogue} was changed while the job ran; run the job again")

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchflow.catalogue.columns import ColumnFile
-from batchflow.catalogue.files import find_files, open_columns
+from batchflow.catalogue.files import find_files
+from batchflow.catalogue.opening import open_columns
 from batchflow.catalogue.phangs_columns import published
 from batchflow.catalogue.phangs_rows import rows_of
 from batchflow.config import CatalogueSettings

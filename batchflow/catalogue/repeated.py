@@ -30,7 +30,7 @@ FETCHED = 10_000
 _COUNT = "SELECT count(*) FROM read_parquet($files, hive_partitioning = false)"
 _REPEATED = """
     CREATE OR REPLACE TEMP TABLE repeated AS
-    SELECT galaxy::VARCHAR AS galaxy, object_id
+    SELECT galaxy, object_id
     FROM read_parquet($files, hive_partitioning = false)
     WHERE hash(object_id) % $shares = $share
     GROUP BY ALL HAVING count(*) > 1
@@ -38,7 +38,7 @@ _REPEATED = """
 _THEIR_ROWS = """
     SELECT filename, file_row_number
     FROM read_parquet($files, hive_partitioning = false, filename = true, file_row_number = true) AS part
-    SEMI JOIN repeated ON part.galaxy::VARCHAR = repeated.galaxy AND part.object_id = repeated.object_id
+    SEMI JOIN repeated ON part.galaxy = repeated.galaxy AND part.object_id = repeated.object_id
     WHERE hash(part.object_id) % $shares = $share
 """
 

@@ -229,7 +229,7 @@ def _catalogue(given: Given) -> pa.Table:
     """The rows of a catalogue that has nothing but photometry."""
     clusters, n = given.clusters, len(given.ids)
     columns: dict[str, Any] = {
-        "galaxy": pa.array(list(given.galaxies), pa.string()).dictionary_encode(),
+        "galaxy": list(given.galaxies),
         "survey": list(clusters.surveys),
         "object_id": list(given.ids),
         "distance_mpc": clusters.distance_mpc,

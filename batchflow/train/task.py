@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from batchflow.catalogue.files import checksum
-from batchflow.catalogue.ingest import surveys_of_entries
+from batchflow.catalogue.index import surveys_of_entries
 from batchflow.config import Job
 from batchflow.flow.description import HISTORY, HISTORY_FILE
 from batchflow.flow.network import Specification

@@ -10,6 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from batchflow.infer.posterior import Model, cached_model
+from batchflow.schema import PARAMETER_UNITS
 from batchflow.shards import open_dataset, read_table, write_table
 from batchflow.validate.compare import compare_published
 from batchflow.validate.methods import methods_table, reasons_table
@@ -17,6 +18,7 @@ from batchflow.validate.objects import objects_table
 from batchflow.validate.overlap import columns_needed, overlap_summary, overlap_table
 from batchflow.validate.plan import CATALOGUE_TABLES
 from batchflow.validate.predictive import COLUMNS, predictive_table
+from batchflow.validate.schemas import shaped
 
 
 def compare_catalogue(
@@ -45,6 +47,7 @@ def compare_catalogue(
     objects = _objects(model, parts, notes)
     posterior = open_dataset([part[1] for part in parts])
     names = posterior.schema.names
+    parameters = [name for name in PARAMETER_UNITS if f"{name}_q50" in names]
     pairs = overlap_table(posterior.to_table(columns=columns_needed(names)))
     tables = {
         "objects": objects,
@@ -56,7 +59,7 @@ def compare_catalogue(
         "comparison": compare_published(posterior.to_table()),
     }
     for name, output in zip(CATALOGUE_TABLES, outputs, strict=True):
-        write_table(Path(output), tables[name], footer)
+        write_table(Path(output), shaped(name, tables[name], parameters), footer)
     if not objects.num_rows:
         notes.append("no published values in the catalogue: nothing to compare posteriors with")
     return notes

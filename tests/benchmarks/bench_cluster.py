@@ -2,7 +2,6 @@
 
 python tests/benchmarks/bench_cluster.py units 10000 [WORKERS]
 python tests/benchmarks/bench_cluster.py submit JOB SITE     (a Slurm must be there)
-python tests/benchmarks/bench_cluster.py scaling             (mocks over one worker and two)
 """
 
 import json
@@ -16,8 +15,6 @@ from pathlib import Path
 from batchflow.cluster import CPU, Pool, connect, require, run_units
 from batchflow.config import ClusterSettings
 from batchflow.plan import Unit
-
-QUICKSTART = Path(__file__).resolve().parents[2] / "jobs" / "quickstart.toml"
 
 
 def nothing(index: int, footer: dict[str, str]) -> int:
@@ -82,29 +79,12 @@ def bench_submit(job: str, site: str) -> dict[str, float]:
         }
 
 
-def bench_scaling() -> dict[str, float]:
-    found = {}
-    for workers in (1, 2):
-        with tempfile.TemporaryDirectory() as folder:
-            sets = (f"output={folder}/run", f"cluster.cpu_workers={workers}", "cluster.dashboard=off")
-            more = ("mocks.rows=2000000", "mocks.rows_per_shard=50000")
-            words = [word for item in (*sets, *more) for word in ("--set", item)]
-            command = [sys.executable, "-m", "batchflow", "mocks", str(QUICKSTART), "--json", *words]
-            done = subprocess.run(command, capture_output=True, text=True, check=True)
-            found[f"mocks_per_second_{workers}"] = json.loads(done.stdout)["mocks"]["figures"][
-                "mocks_per_second"
-            ]
-    return found
-
-
 def main() -> None:
     what, *rest = sys.argv[1:]
     if what == "units":
         print(json.dumps(bench_units(int(rest[0]), int(rest[1]) if len(rest) > 1 else 1)))
-    elif what == "submit":
-        print(json.dumps(bench_submit(*rest)))
     else:
-        print(json.dumps(bench_scaling()))
+        print(json.dumps(bench_submit(*rest)))
 
 
 if __name__ == "__main__":
