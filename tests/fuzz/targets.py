@@ -239,7 +239,7 @@ def galaxy(name: str) -> None:
     from batchflow.paths import RunFolder
     from batchflow.results.query import query
 
-    columns = {"galaxy": pa.array([name]).cast(schema.GALAXY_TYPE), "object_id": pa.array(["1"])}
+    columns = {"galaxy": pa.array([name]), "object_id": pa.array(["1"])}
     wanted = schema.catalogue_schema(("wfc3_f555w",))
     arrays = [columns.get(field.name, pa.nulls(1, field.type)).cast(field.type) for field in wanted]
     with harmless() as folder:
