@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 
-.PHONY: setup demo test slow lint reference bench clean
+.PHONY: setup demo test slow fault lint reference bench clean
 
 setup: $(VENV)/.ready
 
@@ -16,10 +16,14 @@ demo: setup
 	$(BIN)/batchflow run jobs/quickstart.toml
 
 test: setup
-	$(BIN)/python -m pytest -m "not slow and not docs and not sources and not slurm and not browser and not deploy and not gpu"
+	$(BIN)/python -m pytest -m "not slow and not docs and not sources and not slurm and not browser and not deploy and not gpu and not fault"
 
 slow: setup
 	$(BIN)/python -m pytest -m "slow or sources"
+
+# What the run survives: kills, signals, hangs, full disks, broken files.
+fault: setup
+	$(BIN)/python -m pytest -m fault
 
 lint: setup
 	$(BIN)/ruff check .

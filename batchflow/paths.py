@@ -122,6 +122,20 @@ class RunFolder:
         """Logs of the stages."""
         return self.root / "logs"
 
+    @property
+    def written(self) -> tuple[Path, ...]:
+        """Folders that the stages write."""
+        results = (
+            self.mocks,
+            self.flux_table,
+            self.catalogue,
+            self.model,
+            self.posterior,
+            self.draws,
+            self.fit,
+        )
+        return (*results, self.validation, self.report, self.logs)
+
     def shard(self, index: int) -> Path:
         """Mock shard number `index`."""
         return self.mocks / f"shard-{index:05d}.parquet"

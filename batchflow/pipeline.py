@@ -26,7 +26,7 @@ from batchflow.errors import UserError
 from batchflow.monitor import CONSOLE, say_dashboard
 from batchflow.paths import RunFolder
 from batchflow.plan import Mode
-from batchflow.shards import write_json, write_text
+from batchflow.shards import sweep, write_json, write_text
 
 LOG = logging.getLogger("batchflow")
 CATALOGUE_STAGES = {"train", "infer", "fit", "validate"}
@@ -128,11 +128,20 @@ def open_session(job: Job, mode: Mode) -> Iterator[Session]:
     except OSError as error:
         raise UserError(f"output = {str(job.output)!r}: cannot make {run.logs}: {error.strerror}") from error
     with _lock(run.root), _log_file(run.logs), ExitStack() as stack:
+        _sweep(run)
         write_text(run.job, tomli_w.dumps(stages.resolved(job)))
         reset(job.name)
-        # The last to be called: the workers must have gone before their scratch folder goes.
+        # The last to be called: the workers must have gone before what they leave goes.
+        stack.callback(_sweep, run)
         stack.callback(shutil.rmtree, run.root / "scratch", ignore_errors=True)
         yield Session(job, run, mode, stack)
+
+
+def _sweep(run: RunFolder) -> None:
+    """Remove half-written files; not those of commands that write beside a run at work, such as reweight."""
+    sweep(run.root, deep=False)
+    for folder in run.written:
+        sweep(folder)
 
 
 def run_stages(job: Job, names: Sequence[str], mode: Mode) -> list[StageReport]:

@@ -23,6 +23,8 @@ GROUP_BYTES = 64 * 2**20
 """Size of a row group, before compression: large enough to read fast, small enough to hold many."""
 LISTS_GROUP_BYTES = 8 * 2**20
 """That of tables with lists: who asks for one cluster's draws reads a group of them."""
+UNFINISHED = ".tmp"
+"""How names of files end that are being written; they begin with a dot."""
 
 
 class DamagedError(UserError):
@@ -44,7 +46,7 @@ def write_atomic(path: Path, write: Callable[[Path], None]) -> None:
     UserError
         When the file system refuses: full, read-only, no permission.
     """
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}{UNFINISHED}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write(temporary)
@@ -66,6 +68,21 @@ def _reason(error: OSError) -> str:
     if isinstance(error, FileExistsError | NotADirectoryError):
         return f"{error.filename or 'its folder'} is not a folder; move it away"
     return f"{error.strerror or error}; free space or choose another output"
+
+
+def sweep(folder: Path, deep: bool = True) -> None:
+    """Remove what processes that were killed had begun to write.
+
+    Parameters
+    ----------
+    folder : Path
+        Nobody else writes in it.
+    deep : bool
+        Whether in all folders within, too.
+    """
+    pattern = f".*.{32 * '[0-9a-f]'}{UNFINISHED}"
+    for path in folder.rglob(pattern) if deep else folder.glob(pattern):
+        path.unlink(missing_ok=True)
 
 
 def write_table(path: Path, table: pa.Table, footer: dict[str, Any]) -> None:

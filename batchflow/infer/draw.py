@@ -27,6 +27,7 @@ from batchflow.mocks.noise import NoiseModel
 from batchflow.mocks.prior import log_prior, log_prior_density
 from batchflow.prior_settings import PriorSettings
 from batchflow.settings import GridUse, Range
+from batchflow.watch import alive
 
 Floats = NDArray[np.float64]
 ROWS_IN_CHUNK = 65_536
@@ -194,6 +195,7 @@ def draws_at_once(proposal: Proposal) -> int:
 
 def draw_flow(proposal: Proposal, clusters: Clusters, options: Options, turn: int = 0) -> Draws:
     """Draw usable clusters from the flow; each `turn` has random numbers of its own."""
+    alive()
     n = len(clusters.keys)
     full = np.minimum(np.arange(-(-n // ROWS_TOGETHER) * ROWS_TOGETHER), n - 1)
     return _draw_full(proposal, clusters.rows(full), options, turn).each(lambda column: column[:n])

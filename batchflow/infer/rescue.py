@@ -6,7 +6,7 @@ much, so a hopeless cluster goes to the grid at once. Each cluster's fate depend
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
@@ -27,6 +27,7 @@ from batchflow.infer.exact_summary import exact_summaries, find_posteriors, samp
 from batchflow.infer.summary import summarise
 from batchflow.keys import generator
 from batchflow.schema import Flag
+from batchflow.watch import alive
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -151,8 +152,10 @@ def _each(
     return [(rows, work(clusters.rows(rows))) for rows in _chunks(index, size)]
 
 
-def _chunks(index: Rows, size: int) -> list[Rows]:
-    return [index[start : start + size] for start in range(0, len(index), size)]
+def _chunks(index: Rows, size: int) -> Iterator[Rows]:
+    for start in range(0, len(index), size):
+        alive()
+        yield index[start : start + size]
 
 
 def _more_draws(proposal: Proposal, options: Options, turns: int) -> Callable[[Clusters], Draws]:

@@ -19,7 +19,10 @@ from batchflow.flow.description import (
     write_description,
 )
 from batchflow.made import made
+from batchflow.paths import remove
 from batchflow.shards import read_table, write_table, write_text
+
+CHECKPOINT_FOLDER = "checkpoint"
 
 
 def finish_model(folder: Path, members: Sequence[str]) -> None:
@@ -37,11 +40,22 @@ def finish_model(folder: Path, members: Sequence[str]) -> None:
     UserError
         When a member is not whole.
     """
-    for trained in [folder / name for name in members] or [folder]:
+    for trained in _folders(folder, members):
+        remove(trained / CHECKPOINT_FOLDER)
         _stamp(trained)
     if members:
         _put_together(folder, members)
     write_text(folder / CARD_FILE, model_card(load_description(folder)))
+
+
+def is_finished(folder: Path, members: Sequence[str]) -> bool:
+    """Whether `finish_model` came to its end with a model that is trained."""
+    stamped = (folder / CARD_FILE).is_file() and "made" in load_description(folder)
+    return stamped and not any((own / CHECKPOINT_FOLDER).exists() for own in _folders(folder, members))
+
+
+def _folders(folder: Path, members: Sequence[str]) -> list[Path]:
+    return [folder / name for name in members] or [folder]
 
 
 def _stamp(folder: Path) -> None:

@@ -23,6 +23,7 @@ from batchflow.flow.description import HISTORY, HISTORY_FILE
 from batchflow.flow.features import make_features
 from batchflow.keys import key
 from batchflow.train import resume
+from batchflow.train.assemble import CHECKPOINT_FOLDER
 from batchflow.train.data import Batches, Mocks, ShardSet, joined
 from batchflow.train.hands import hired
 from batchflow.train.history import Record, write_history
@@ -43,7 +44,6 @@ RECORD_STEPS = 250
 """Steps between records; there is at least one record an epoch."""
 SHARED_ROWS = 250_000
 """Rows of a whole training from which on it is worth the seconds that further processes take to start."""
-CHECKPOINT_FOLDER = "checkpoint"
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,7 @@ from batchflow.train.fit import Training, TrainingProgress, train
 from batchflow.train.history import Record, write_history
 from batchflow.train.plan import BESIDE, is_trained, member_name, read_description
 from batchflow.train.threads import threads
+from batchflow.watch import alive
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -174,6 +175,7 @@ def _sparingly(report: Report) -> Callable[[TrainingProgress], None]:
 
     def tell(progress: TrainingProgress) -> None:
         nonlocal last
+        alive()
         now = (int(100 * progress.fraction), progress.record)
         if now != last:
             last = now
