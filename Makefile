@@ -29,6 +29,7 @@ lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/bandit -q -c pyproject.toml -r batchflow
 
 # The distance from the exact posterior after MINUTES of training: runs/reference/figures.json.
 MINUTES ?= 8

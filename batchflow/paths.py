@@ -48,9 +48,11 @@ def partition_folder(parent: Path, galaxy: str) -> Path:
 
 
 def remove(*folders: Path) -> None:
-    """Remove folders and all in them; one that is absent is no error."""
+    """Remove folders and all in them, or what is in their place; one that is absent is no error."""
     for folder in folders:
-        if folder.exists():
+        if folder.is_symlink() or folder.is_file():
+            folder.unlink()
+        elif folder.exists():
             shutil.rmtree(folder)
 
 

@@ -127,10 +127,11 @@ def checksum(path: Path) -> str:
     """
     check_input(path)
     found = path.stat()
-    return _checksum(path, found.st_size, found.st_mtime_ns)
+    # A file put in another's place may have its size and time of change; not its inode and time of status.
+    return _checksum(path, (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev))
 
 
 @lru_cache(maxsize=4096)
-def _checksum(path: Path, _size: int, _modified: int) -> str:
+def _checksum(path: Path, _state: tuple[int, ...]) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from batchflow import stages
 from batchflow.catalogue.partition import Part
 from batchflow.config import Job
-from batchflow.paths import RunFolder
-from batchflow.plan import check_settings
+from batchflow.paths import RunFolder, partition_folder
+from batchflow.plan import check_settings, fingerprint, is_in_place
+from batchflow.shards import read_footer, read_table
 
+CHECKSUM = "index_checksum"
 INDEX = "_index.json"
 """Readers of Parquet folders pass over names that begin with an underscore."""
 
@@ -42,15 +43,50 @@ def find_catalogue(job: Job, run: RunFolder) -> list[Part] | None:
         When they were made from other files or with other settings.
     """
     path = run.catalogue / INDEX
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-        parts = [_part(values, run) for values in index["parts"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    if not all(part.path.is_file() for part in parts):
+    index = read_index(run.catalogue)
+    if index is None:
         return None
     check_settings(path, index["settings"], stages.catalogue_settings(job), "infer")
-    return parts
+    parts = [_part(values, run) for values in index["parts"]]
+    wanted = fingerprint(stages.catalogue_settings(job))
+    return parts if all(_is_there(part, run, wanted) for part in parts) else None
+
+
+def read_index(folder: Path) -> dict[str, Any] | None:
+    """What the index of a normalised catalogue says.
+
+    Parameters
+    ----------
+    folder : Path
+        ``RUN/catalogue``.
+
+    Returns
+    -------
+    dict or None
+        ``settings``, ``parts``, ``surveys``; None when it is absent, cut short or altered.
+    """
+    try:
+        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
+        return index if index.pop(CHECKSUM) == index_checksum(index) else None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def index_checksum(index: Mapping[str, Any]) -> str:
+    """What the index says of itself, under the key `CHECKSUM`."""
+    return fingerprint(json.loads(json.dumps(index)))
+
+
+def _is_there(part: Part, run: RunFolder, wanted: str) -> bool:
+    """Whether a part's file is the one that the index names."""
+    footer, rows = read_footer(part.path) or ({}, 0)
+    said = {"fingerprint": wanted, "galaxy": part.galaxy, "first_id": part.first_id, "last_id": part.last_id}
+    return (
+        part.path == partition_folder(run.catalogue, part.galaxy) / part.path.name
+        and rows == part.n_rows
+        and all(footer.get(name) == value for name, value in said.items())
+        and is_in_place(part.path, footer)
+    )
 
 
 def surveys_of_entries(parts: Sequence[str | Path]) -> dict[str, list[str]]:
@@ -68,10 +104,7 @@ def surveys_of_entries(parts: Sequence[str | Path]) -> dict[str, list[str]]:
     """
     if not parts:
         return {}
-    try:
-        index = json.loads((Path(parts[0]).parents[1] / INDEX).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
+    index = read_index(Path(parts[0]).parents[1]) or {}
     return {str(name): list(found) for name, found in index.get("surveys", {}).items()}
 
 
@@ -89,7 +122,7 @@ def survey_pieces(parts: Iterable[str | Path]) -> Iterator[tuple[str, pa.Table]]
         Name of a survey, and some of its rows: every row of the parts once, in their order.
     """
     for path in parts:
-        table = pq.ParquetFile(path).read()
+        table = read_table(path)
         for name in sorted(pc.unique(table["survey"]).to_pylist()):
             yield name, table.filter(pc.equal(table["survey"], name))
 

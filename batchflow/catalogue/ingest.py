@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from batchflow import stages
 from batchflow.catalogue.files import check_files
 from batchflow.catalogue.galaxies import GalaxyTally
-from batchflow.catalogue.index import INDEX, describe_part, find_catalogue
+from batchflow.catalogue.index import CHECKSUM, INDEX, describe_part, find_catalogue, index_checksum
 from batchflow.catalogue.partition import CatalogueWriter, Part
 from batchflow.catalogue.read import CatalogueReader
 from batchflow.catalogue.repeated import flag_repeated
@@ -16,8 +18,11 @@ from batchflow.errors import UserError
 from batchflow.made import made
 from batchflow.monitor import CONSOLE
 from batchflow.paths import RunFolder, remove
-from batchflow.plan import Mode, fingerprint, flatten
+from batchflow.plan import Mode, differences, fingerprint, flatten
+from batchflow.seal import damaged
 from batchflow.shards import write_json
+
+LOG = logging.getLogger("batchflow")
 
 
 def ensure_catalogue(job: Job, run: RunFolder, mode: Mode) -> list[Part]:
@@ -43,7 +48,9 @@ def ensure_catalogue(job: Job, run: RunFolder, mode: Mode) -> list[Part]:
         When a file cannot be read, or was changed since the catalogue was made.
     """
     if mode != "restart" and (parts := find_catalogue(job, run)) is not None:
-        return parts
+        if not (wrong := damaged(part.path for part in parts)):
+            return parts
+        LOG.warning("%s is damaged; the catalogue is made anew", wrong[0])
     settings = stages.catalogue_settings(job)
     remove(run.catalogue)
     footer = {"stage": "catalogue", "fingerprint": fingerprint(settings), "settings": flatten(settings)}
@@ -58,6 +65,7 @@ def ensure_catalogue(job: Job, run: RunFolder, mode: Mode) -> list[Part]:
         for piece in reader.pieces():
             writer.add(piece)
     _check_surveys(readers)
+    check_unchanged(job, settings)
     parts = writer.finish()
     repeated = flag_repeated(parts, run.catalogue)
     _tell(readers, repeated)
@@ -68,8 +76,29 @@ def ensure_catalogue(job: Job, run: RunFolder, mode: Mode) -> list[Part]:
         "surveys": {reader.entry.survey: sorted(reader.tally.surveys) for reader in readers},
         "made": made(),
     }
-    write_json(run.catalogue / INDEX, index)
+    write_json(run.catalogue / INDEX, index | {CHECKSUM: index_checksum(index)})
     return parts
+
+
+def check_unchanged(job: Job, settings: Mapping[str, Any]) -> None:
+    """See that the files are still those that settings name.
+
+    Parameters
+    ----------
+    job : Job
+        With at least one catalogue.
+    settings : mapping
+        As `stages.catalogue_settings` gave them before the files were read.
+
+    Raises
+    ------
+    UserError
+        Naming what is another one by now.
+    """
+    if lines := differences(flatten(settings), stages.catalogue_settings(job)):
+        raise UserError(
+            "a catalogue was changed while it was read:\n  " + "\n  ".join(lines) + "\nrun the job again"
+        )
 
 
 def _check_surveys(readers: Sequence[CatalogueReader]) -> None:

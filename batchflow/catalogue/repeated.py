@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from batchflow.errors import UserError
 from batchflow.machine import cores
 from batchflow.schema import Flag
-from batchflow.shards import read_footer, write_table
+from batchflow.shards import read_footer, read_table, write_table
 
 MEMORY = "300MB"
 """What DuckDB may take before it goes to disk."""
@@ -125,7 +125,7 @@ def _rows(database: Any, files: dict[str, Any]) -> Iterator[tuple[str, int]]:
 
 def _flag_part(path: Path, rows: NDArray[np.int64]) -> Counter[str]:
     """Flag rows of a part; count them by survey."""
-    table = pq.ParquetFile(path).read()
+    table = read_table(path)
     flags = table["flags"].to_numpy().copy()
     flags[rows] |= int(Flag.DUPLICATE_ID)
     place = table.schema.get_field_index("flags")

@@ -123,12 +123,19 @@ def _check_cluster(job: Job, as_json: bool) -> None:
         raise UserError("\n  ".join(["the cluster cannot do this job:", *wrong]))
 
 
-def status(job: JobFile, overrides: SetOption = None, as_json: JsonOption = False) -> None:
+def status(
+    job: JobFile,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read every table again and compare it with its checksum.")
+    ] = False,
+) -> None:
     """Say what of a job is done and what is left; starts no cluster."""
     from batchflow.config import load_job
     from batchflow.status import status_of
 
-    rows = status_of(load_job(job, overrides or []))
+    rows = status_of(load_job(job, overrides or []), verify)
     if as_json:
         print_json(rows)
         return

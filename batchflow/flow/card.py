@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from batchflow.errors import UserError
 from batchflow.flow.description import load_description
 from batchflow.paths import RunFolder
 from batchflow.prior_settings import PriorSettings
 from batchflow.schema import unit_of
-from batchflow.shards import read_footer, write_text
+from batchflow.shards import read_footer, read_table, write_text
 
 CARD_FILE = "README.md"
 
@@ -158,7 +156,7 @@ def _recovery(run: RunFolder, description: Mapping[str, Any]) -> list[dict[str, 
     footer = read_footer(path)
     if footer is None or footer[0].get("settings", {}).get("weights") != description.get("weights_sha256"):
         return []
-    return pq.read_table(path, partitioning=None).to_pylist()
+    return read_table(path).to_pylist()
 
 
 def _what(description: Mapping[str, Any], members: int) -> str:

@@ -23,6 +23,8 @@ from batchflow.results.guard import check_reads, sampled_ids
 from batchflow.results.ids import nearest_ids
 from batchflow.results.macros import Macro, create_macros, macros_for
 from batchflow.results.unfinished import MADE_BY
+from batchflow.seal import damaged
+from batchflow.shards import refuse_damaged
 
 BATCH_ROWS = 10_000
 FAILURES = (duckdb.Error, pa.ArrowException, OSError)
@@ -112,7 +114,8 @@ def open_database(run: RunFolder, limits: Limits = Limits()) -> Iterator[Databas
     Raises
     ------
     UserError
-        When the folder holds no table.
+        When the folder holds no table, or a damaged file: DuckDB itself would give other numbers. Of more
+        than `seal.MOST_READ` bytes, only the footers are looked at.
     """
     files = table_files(run)
     if not files:
@@ -123,7 +126,9 @@ def open_database(run: RunFolder, limits: Limits = Limits()) -> Iterator[Databas
         tempfile.TemporaryDirectory(prefix="batchflow-query-") as spill,
         duckdb.connect(":memory:", config={"python_enable_replacements": False}) as connection,
     ):
-        _lock_up(connection, sorted(chain.from_iterable(files.values())), spill, limits)
+        every = sorted(chain.from_iterable(files.values()))
+        refuse_damaged(damaged(map(Path, every)))
+        _lock_up(connection, every, spill, limits)
         tables = {name: _columns(found[0]) for name, found in files.items()}
         for name, found in files.items():
             connection.execute(_view(name, found, tables[name]))

@@ -15,6 +15,7 @@ import pyarrow.dataset as ds
 from batchflow.errors import UserError, nearest
 from batchflow.paths import unescape
 from batchflow.results.ids import nearest_ids
+from batchflow.shards import open_dataset
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -161,7 +162,7 @@ class ResultTable:
             if self.galaxies and name not in self.galaxies:
                 raise UserError(f"{self.name} has no galaxy {name!r}; {nearest(name, self.galaxies)}")
         chosen = [file for file in self.dataset.files if _galaxy_of(file) in galaxies]
-        return ds.dataset(chosen, format="parquet", schema=self.dataset.schema)
+        return open_dataset(chosen, self.dataset.schema)
 
     def _check_columns(self, names: Sequence[str]) -> None:
         for name in names:
@@ -192,4 +193,4 @@ def _optional(name: str) -> Any:
 
 def _read_file(file: str, columns: list[str] | None, ids: tuple[str, ...] | None) -> pd.DataFrame:
     wanted = None if ids is None else pc.field("object_id").isin(list(ids))
-    return ds.dataset(file, format="parquet").to_table(columns=columns, filter=wanted).to_pandas()
+    return open_dataset([file]).to_table(columns=columns, filter=wanted).to_pandas()

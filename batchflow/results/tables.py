@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 
 from batchflow.errors import UserError, nearest
 from batchflow.paths import RunFolder
 from batchflow.results.query import query, table_files
 from batchflow.results.result_table import ResultTable
 from batchflow.results.unfinished import MADE_BY, unfinished_stages
+from batchflow.shards import open_dataset
 
 
 @dataclass(frozen=True)
@@ -94,7 +94,7 @@ class Run:
         if name not in files:
             made = f"`batchflow {MADE_BY[name]}` makes it; " if name in MADE_BY else ""
             raise UserError(f"{self.folder.root} has no table {name!r} (yet); {made}{nearest(name, files)}")
-        return ResultTable(name, ds.dataset(files[name], format="parquet"))
+        return ResultTable(name, open_dataset(files[name]))
 
     def galaxy_of(self, object_id: str, galaxy: str | None = None) -> str:
         """The galaxy that a cluster lies in.

@@ -9,15 +9,20 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from batchflow.flow.card import CARD_FILE, model_card
-from batchflow.flow.description import joint_checksum, load_description, write_description
+from batchflow.flow.description import (
+    HISTORY,
+    HISTORY_FILE,
+    joint_checksum,
+    load_description,
+    write_description,
+)
 from batchflow.made import made
 from batchflow.paths import remove
-from batchflow.shards import write_table, write_text
+from batchflow.shards import read_table, write_table, write_text
 
-HISTORY_FILE, CHECKPOINT_FOLDER = "history.parquet", "checkpoint"
+CHECKPOINT_FOLDER = "checkpoint"
 
 
 def finish_model(folder: Path, members: Sequence[str]) -> None:
@@ -62,17 +67,19 @@ def _stamp(folder: Path) -> None:
 
 def _put_together(folder: Path, members: Sequence[str]) -> None:
     described = [load_description(folder / name) for name in members]
-    histories = [pq.read_table(folder / name / HISTORY_FILE) for name in members]
+    histories = [read_table(folder / name / HISTORY_FILE) for name in members]
     numbered = [
         table.append_column("member", pa.array(np.full(table.num_rows, place, np.int16)))
         for place, table in enumerate(histories)
     ]
-    write_table(folder / HISTORY_FILE, pa.concat_tables(numbered), {"kind": "history"})
     checksums = [own["weights_sha256"] for own in described]
+    footer = {"kind": "history", "of": joint_checksum(checksums)}
+    write_table(folder / HISTORY_FILE, pa.concat_tables(numbered), footer)
     entries = [
         {"folder": name, "weights_sha256": own["weights_sha256"], "training": own["training"]}
         for name, own in zip(members, described, strict=True)
     ]
     whole: dict[str, Any] = {"members": entries, "weights_sha256": joint_checksum(checksums)}
     figures = {name: fmean(own["training"][name] for own in described) for name in described[0]["training"]}
-    write_description(folder, described[0] | whole | {"training": figures})
+    first = {name: value for name, value in described[0].items() if name != HISTORY}
+    write_description(folder, first | whole | {"training": figures})

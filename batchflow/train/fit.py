@@ -19,13 +19,14 @@ from batchflow.config import TrainSettings
 from batchflow.errors import UserError
 from batchflow.flow.checkpoint import new_network, save_model
 from batchflow.flow.density import Batch, Specification, with_mass
+from batchflow.flow.description import HISTORY, HISTORY_FILE
 from batchflow.flow.features import make_features
 from batchflow.keys import key
 from batchflow.train import resume
-from batchflow.train.assemble import CHECKPOINT_FOLDER, HISTORY_FILE
+from batchflow.train.assemble import CHECKPOINT_FOLDER
 from batchflow.train.data import Batches, Mocks, ShardSet, joined
 from batchflow.train.hands import hired
-from batchflow.train.history import Record, read_history, write_history
+from batchflow.train.history import Record, write_history
 from batchflow.train.optimise import Optimisation
 from batchflow.train.parts import parts
 from batchflow.train.patience import Patience
@@ -110,7 +111,7 @@ def train(
     with crew(torch.device(device)) as threaded:
         fit = _Fit(training, Path(folder), torch.device(device), threaded)
         fit.run(progress or (lambda _: None))
-    fit.network.description = training.description | {"training": fit.figures()}
+    fit.network.description = training.description | {"training": fit.figures(), HISTORY: fit.records}
     save_model(fit.folder, fit.network)
     resume.remove_checkpoint(fit.folder / CHECKPOINT_FOLDER)
     return fit.figures()
@@ -282,6 +283,7 @@ class _Fit:
             "step": self.step,
             "seconds": self._seconds(),
             "recorded": self.recorded,
+            "records": self.records,
             "fingerprint": self.training.fingerprint,
             "settings": self.settings,
         }
@@ -299,5 +301,4 @@ class _Fit:
         self.step = saved.state["step"]
         self.begun = time.monotonic() - saved.state["seconds"]
         self.recorded = tuple(saved.state["recorded"])
-        history = read_history(self.folder / HISTORY_FILE)
-        self.records = [record for record in history if record.step <= self.step]
+        self.records = [Record(*values) for values in saved.state["records"]]
