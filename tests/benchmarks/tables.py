@@ -171,7 +171,8 @@ def _overhead(found: Figures) -> Iterator[Row]:
 
 def _units(found: Figures) -> Iterator[Row]:
     yield Row("an empty unit", found["wall_ms_a_unit"], "ms")
-    yield Row("memory of client and scheduler after them", found["driver_mib_after"], "MiB", "before", found["driver_mib_before"])
+    before, after = found["driver_mib_before"], found["driver_mib_after"]
+    yield Row("memory of client and scheduler after them", after, "MiB", "before", before)
 
 
 def _catalogue(found: Figures) -> Iterator[Row]:
