@@ -163,7 +163,11 @@ def bench_infer(run: Path, draws: int) -> dict[str, float]:
             shutil.copy(run / "job.toml", Path(folder, "job.toml"))
             catalogue = f"catalogue.0.path={QUICKSTART.parent / 'quickstart_clusters.ecsv'}"
             more = (f"infer.draws={draws}", "infer.rows_per_part=25", "cluster.dashboard=off", catalogue)
-            place = (f"output={folder}/run", "cluster.cpu_workers=1", f"cluster.gpu_workers={workers}")
+            place = (
+                f"output={folder}/run",
+                f"cluster.cpu_workers={workers}",
+                f"cluster.gpu_workers={workers}",
+            )
             batchflow("infer", f"{folder}/job.toml", *sets(*place, *more))
             stage = json.loads(Path(folder, "run", "logs", "stages.json").read_text())["infer"]
             found[f"clusters_per_s_{workers}"] = 500 / stage["seconds"]

@@ -1,16 +1,19 @@
 """Whole small jobs through a real Slurm: the result is the local run's, whatever happens on the way."""
 
 import json
+import os
 import subprocess
 import sys
 import time
 from pathlib import Path
 
 import pyarrow.parquet as pq
+import pytest
 from slurm_program import batchflow
 
 from batchflow.submit.queue import is_over, states
 
+ROOT = Path(__file__).resolve().parents[2]
 TABLES = ("mocks", "posterior", "draws")
 
 
@@ -93,6 +96,39 @@ def test_one_allocation_with_roles_by_rank(slurm, local, job_file, site, tmp_pat
     ended, said = wait_for_end(id_, folder)
     assert ended == "COMPLETED", said
     assert_same(folder, local)
+
+
+SCRIPTS = {"driver": ["--mem=1G"], "allocation": ["--ntasks=4", "--mem-per-cpu=1G", "--gres=gpu:1"]}
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_the_scripts_of_jobs_do_what_submit_does(slurm, local, job_file, site, tmp_path, script):
+    folder, path = tmp_path / "run", tmp_path / "mine.toml"
+    cluster = f'[cluster]\nsite = "{site()}"\n' if script == "driver" else "[cluster]\n"
+    path.write_text(job_file.read_text().replace('"unset"', f'"{folder}"').replace("[cluster]\n", cluster))
+    bin_ = Path(sys.executable).parent
+    command = [
+        "sbatch",
+        "--parsable",
+        "-t",
+        "20",
+        *SCRIPTS[script],
+        f"--export=ALL,INTERFACE=lo,TMPDIR={tmp_path}",
+    ]
+    done = subprocess.run(
+        [*command, ROOT / "jobs" / f"slurm-{script}.sh", path],
+        env=os.environ | {"PATH": f"{bin_}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 0, done.stderr
+    id_ = done.stdout.strip()
+    wait_until(lambda: is_over(state(id_)), 400)
+    assert state(id_) == "COMPLETED", (tmp_path / f"batchflow-{id_}.err").read_text()
+    assert_same(folder, local)
+    no_job_is_left()
 
 
 def test_a_worker_that_is_cancelled_and_a_driver_that_is_killed(slurm, local, job_file, site, tmp_path):
