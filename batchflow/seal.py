@@ -19,7 +19,7 @@ _CHECKSUMS = struct.Struct("<8sII")
 _END = struct.Struct("<I4s")
 BUFFER = 1 << 20
 MOST_READ = 2**29
-"""Bytes that are read again at most when nobody asked for it: a quarter of a second of a core, more from a slow disk."""
+"""Bytes that are read again at most when nobody asked for it: about a quarter of a second."""
 
 
 class Tail(NamedTuple):

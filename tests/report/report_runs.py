@@ -162,7 +162,7 @@ def replace_column(path: Path, name: str, values: object) -> None:
     place = table.schema.get_field_index(name)
     field = table.schema.field(place)
     column = values if isinstance(values, pa.Array | pa.ChunkedArray) else pa.array(values, field.type)
-    pq.write_table(table.set_column(place, field, column), path)
+    write_table(path, table.set_column(place, field, column), {})
 
 
 def write_model(run: RunFolder) -> None:
