@@ -12,7 +12,7 @@ from batchflow.catalogue.files import check_files, check_input, find_files
 from batchflow.catalogue.read import CatalogueReader
 from batchflow.config import CatalogueSettings, Job
 from batchflow.errors import UserError
-from batchflow.infer.nuisance import why_no_grid
+from batchflow.infer.nuisance import grid_use, why_no_grid
 from batchflow.prior_settings import NUISANCES
 
 BYTES_PER_VALUE = 4
@@ -132,7 +132,7 @@ def _describe(job: Job, clusters: Mapping[str, str]) -> dict[str, Any]:
         "inferred": inferred,
         "marginalised": averaged or "none",
         "fixed": _fixed_in_words(job) or "none",
-        "exact grid": why_no_grid(job.prior) or GRID_WORDS[job.infer.grid],
+        "exact grid": _grid_in_words(job),
         "mocks": f"{job.mocks.rows:,} ({_mock_bytes(job) / 1e9:.2f} GB)",
         "clusters": ", ".join(f"{name} {count}" for name, count in clusters.items()) or "none",
         "fit": _fit_in_words(job),
@@ -148,13 +148,19 @@ def _fit_in_words(job: Job) -> str:
         return "none"
 
 
+def _grid_in_words(job: Job) -> str:
+    if why := why_no_grid(job.prior):
+        return f"{why}; quantiles come from weighted draws"
+    return GRID_WORDS[grid_use(job.infer.grid, len(job.prior.boxes()))]
+
+
 def _grid_problems(job: Job) -> list[str]:
     why = why_no_grid(job.prior)
-    if not why or job.infer.grid in ("never", "fallback"):
+    if not why or job.infer.grid in ("auto", "never", "fallback"):
         return []
     return [
         f'infer.grid = "{job.infer.grid}", but this job can have no exact grid ({why}); expected '
-        '"fallback" or "never", or no marginalised and at most four inferred parameters'
+        '"auto", "fallback" or "never", or no marginalised and at most four inferred parameters'
     ]
 
 

@@ -20,6 +20,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 INPUT_WRONG = 2
+DAMAGED_PAGE = "could not verify page integrity"
+"""What Arrow says of a page that does not fit its checksum."""
 
 app.command("run", help=stages.RUN_HELP)(stages.stage_command(tuple(stages.STAGE_HELP)))
 for _name, _text in stages.STAGE_HELP.items():
@@ -50,12 +52,26 @@ def main() -> NoReturn:
     try:
         app(standalone_mode=True)
     except UserError as error:
-        Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(f"batchflow: {error}")
+        _tell(str(error))
         _leave(INPUT_WRONG)
-    except BrokenPipeError:
+    except OSError as error:
+        _os_error(error)
+    _leave(0)
+
+
+def _os_error(error: OSError) -> NoReturn:
+    """Nobody reads on; or a page of a table is damaged, which is met where it is read; or anything else."""
+    if DAMAGED_PAGE in str(error):
+        _tell(f"{error}; `batchflow status JOB --verify` names the file")
+        _leave(INPUT_WRONG)
+    if isinstance(error, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         _leave(1)
-    _leave(0)
+    raise error
+
+
+def _tell(message: str) -> None:
+    Console(stderr=True, highlight=False, markup=False, soft_wrap=True).print(f"batchflow: {message}")
 
 
 def _leave(status: int) -> NoReturn:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import logging
 import math
 import time
+import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -13,13 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import dask
-from distributed import Client, Future, as_completed
+from distributed import Client, Future, as_completed, get_worker
+from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker
 
 from batchflow.cluster_settings import ClusterSettings
 from batchflow.dashboard.state import latest
 from batchflow.errors import UserError
+from batchflow.paths import remove
 from batchflow.plan import Unit
+from batchflow.watch import Limit, watched
 
 LOG = logging.getLogger("batchflow")
 
@@ -29,6 +34,8 @@ CPU, GPU = "CPU", "GPU"
 ATTEMPTS = 3
 """At the third death of a worker under it, the last time alone, a unit is held to be the cause."""
 
+HUNG = Path("logs") / "hung"
+"""Folder in RUN of what workers write down about units that hang."""
 REFILL = 6
 """Units are handed out when one part in so many of those that may be in flight is free."""
 
@@ -40,6 +47,8 @@ DASK_SETTINGS = {
     "distributed.comm.timeouts.connect": "30s",
     # The scheduler keeps the last messages to each worker, arguments and all: 1000 of them are 5 MB a worker.
     "distributed.admin.low-level-log-length": 100,
+    # Results are small: there is nothing to spill, and a worker that pauses would never go on.
+    **{f"distributed.worker.memory.{share}": False for share in ("target", "spill", "pause")},
     # OpenMP threads spin while they wait: for ever, and torch is five times slower as soon as anything else
     # runs on the machine; never, and it is twice slower on a quiet one. A short while suits both (measured).
     "distributed.nanny.pre-spawn-environ.GOMP_SPINCOUNT": "50000",
@@ -77,15 +86,25 @@ def connect(settings: ClusterSettings, scratch: Path) -> Iterator[Client]:
     Raises
     ------
     UserError
-        When an existing scheduler does not answer.
+        When an existing scheduler does not answer, or goes away while the block runs.
     """
     # Reached only when every worker has gone: those that are waited for at first are `require`d.
     patience = {"distributed.scheduler.no-workers-timeout": f"{60 * settings.wait_minutes:.0f}s"}
+    limit = {"batchflow.hang-minutes": settings.hang_minutes, "batchflow.hung": str(scratch.parent / HUNG)}
+    remove(scratch.parent / HUNG)
     with (
-        dask.config.set(DASK_SETTINGS | patience | _dashboard_settings(settings)),
+        dask.config.set(DASK_SETTINGS | patience | limit | _dashboard_settings(settings)),
         _open(settings, scratch) as client,
     ):
-        yield client
+        try:
+            yield client
+        except (CommClosedError, CancelledError) as error:
+            LOG.error("the connection to the scheduler is lost: %s", error)
+            where = settings.address or settings.scheduler_file or "of this run"
+            raise UserError(
+                f"the scheduler {where} went away while the job ran; what is done stays done: "
+                "start it again, and the same command goes on from there"
+            ) from error
 
 
 def _open(settings: ClusterSettings, scratch: Path) -> AbstractContextManager[Client]:
@@ -214,9 +233,33 @@ def run_units(
             left = _run_pass(client, function, left, Pool(pool.resource, in_flight), counted, failures)
     finally:
         demand(client, pool.resource, 0)
-    reason = f"its worker died {ATTEMPTS} times (out of memory?); set aside"
     latest().fail(len(left))
-    return failures + [(unit.key, reason) for unit in left]
+    return failures + [(unit.key, _reason(unit, _limit())) for unit in left]
+
+
+def _limit() -> Limit:
+    return Limit(dask.config.get("batchflow.hang-minutes"), dask.config.get("batchflow.hung"))
+
+
+def _reason(unit: Unit, limit: Limit) -> str:
+    if (trace := limit.trace(unit.key)).exists():
+        return (
+            f"it made no progress for {limit.minutes:g} minutes (cluster.hang_minutes), {ATTEMPTS} times; "
+            f"set aside; {trace} says where it hung"
+        )
+    return f"its worker died {ATTEMPTS} times (out of memory? see cluster.memory_limit); set aside"
+
+
+def _work(function: Callable[..., Any], unit: str, arguments: dict[str, Any], limit: Limit) -> Any:
+    """The task of every unit: the function, and an eye on it."""
+    worker = get_worker()
+    task = worker.get_current_task()
+
+    def is_wanted() -> bool:
+        found = worker.state.tasks.get(task)
+        return found is not None and found.state != "cancelled"
+
+    return watched(function, unit, arguments, limit, is_wanted)
 
 
 def _run_pass(
@@ -233,8 +276,9 @@ def _run_pass(
     killed: list[Unit] = []
 
     def submit(unit: Unit) -> Future[Any]:
-        wanted = {pool.resource: 1}
-        future = client.submit(function, **unit.arguments, resources=wanted, pure=False, retries=1)
+        work = (function, unit.key, dict(unit.arguments), _limit())
+        name = f"{getattr(function, '__name__', 'unit')}-{uuid.uuid4()}"
+        future = client.submit(_work, *work, key=name, resources={pool.resource: 1}, retries=1)
         running[future] = unit
         return future
 
@@ -296,7 +340,7 @@ class _Width:
 def _outcome(future: Future[Any], unit: Unit, on_done: _Counted) -> Failure | None:
     try:
         on_done(unit, future.result())
-    except (UserError, KilledWorker):
+    except (UserError, KilledWorker, CancelledError):
         raise
     except Exception as error:  # any error of a unit is reported, and the other units go on
         LOG.exception("%s failed", unit.key)
@@ -318,7 +362,9 @@ def peak_memory(client: Client) -> dict[str, float]:
     names = {
         address: str(info["name"]) for address, info in client.scheduler_info(n_workers=-1)["workers"].items()
     }
-    found = {names.get(address, address): value for address, value in client.run(_own_peak).items()}
+    # A worker may die at any moment.
+    answers = client.run(_own_peak, on_error="ignore")
+    found = {names.get(address, address): value for address, value in answers.items()}
     return {"client": _own_peak()} | found
 
 
@@ -334,7 +380,8 @@ def has_cuda(client: Client) -> bool:
         require(client, GPU, minutes)
         demand(client, GPU, 0)
     workers = workers_with(client, GPU)
-    return bool(workers) and all(client.run(_sees_cuda, workers=workers).values())
+    answers = client.run(_sees_cuda, workers=workers, on_error="ignore") if workers else {}
+    return bool(answers) and all(answers.values())
 
 
 def _sees_cuda() -> bool:

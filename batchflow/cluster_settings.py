@@ -14,6 +14,8 @@ BATCH_SYSTEMS = ("slurm", "pbs", "lsf", "sge", "htcondor", "oar")
 SITES = ("local", "address", "allocation", *BATCH_SYSTEMS)
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
+HANG_MINUTES = 120.0
+"""How long a unit may go without progress: far longer than any that has been seen."""
 MINUTES, QUEUE_MINUTES = 5.0, 1440.0
 """How long to wait for a worker: of this machine, and of a batch system, where a job may queue for a day."""
 
@@ -46,6 +48,11 @@ class ClusterSettings(Settings):
         MINUTES,
         description=f"how long to wait for a worker that is needed; default {MINUTES:g}, "
         f"at a batch site {QUEUE_MINUTES:g}",
+    )
+    hang_minutes: PositiveFloat = Field(
+        HANG_MINUTES,
+        description="how long a unit may go without progress; its worker is then ended, and the unit tried "
+        "again, three times in all",
     )
 
     @field_validator("site")

@@ -6,6 +6,8 @@ import re
 from dataclasses import dataclass
 from functools import cache
 
+import pyarrow as pa
+
 UNITS = {
     **{"log_age": "dex(yr)", "log_mass": "dex(solMass)", "ebv": "mag"},
     **{"metallicity": "", "rv": "", "covering": ""},
@@ -24,8 +26,12 @@ class Column:
     description: str = ""
     """One line; empty for a column that is not known here."""
 
+    def field(self, name: str, type_: pa.DataType) -> pa.Field:
+        """An Arrow field that carries all this in its metadata."""
+        return pa.field(name, type_, metadata={key: text for key, text in vars(self).items() if text} or None)
 
-_PARAMETERS = {
+
+PARAMETERS = {
     "log_age": Column(UNITS["log_age"], "time.age", "log10 of the age"),
     "log_mass": Column(UNITS["log_mass"], "phys.mass", "log10 of the mass of stars formed"),
     "log_mass_current": Column(UNITS["log_mass"], "phys.mass", "log10 of the mass of surviving stars"),
@@ -36,7 +42,8 @@ _PARAMETERS = {
         "", "stat.filling", "share of the ionising light that gas turns into nebular emission"
     ),
 }
-_PARAMETER = "|".join(sorted(_PARAMETERS, key=len, reverse=True))
+"""The parameters themselves, and the mass of the surviving stars."""
+_PARAMETER = "|".join(sorted(PARAMETERS, key=len, reverse=True))
 
 _PLAIN = {
     "galaxy": Column("", "meta.id.parent", "galaxy that the cluster belongs to"),
@@ -81,51 +88,6 @@ _PLAIN = {
     "rows_per_second": Column("1/s", "arith.rate", "training rows a second since the last row"),
     "seconds": Column("s", "time.duration", "time trained, interruptions left out"),
     "member": Column("", "meta.id.part", "network of the ensemble"),
-    # Validation: a unit of dex, or mag for E(B-V), goes with the row's parameter.
-    "parameter": Column("", "meta.id", "parameter that the row is about"),
-    "estimate": Column("", "meta.id", "q50, the posterior median; map, the most probable draw; or a method"),
-    "class": Column("", "src.class", "visual classes that the row counts"),
-    "bands": Column("", "meta.id", "number of bands of the clusters that the row counts"),
-    "modes": Column("", "meta.id", "number of modes of the clusters that the row counts"),
-    "n": Column("", "meta.number", "clusters, or held-out mocks, that the row counts"),
-    "n_lost": Column("", "meta.number", "held-out mocks that could not be inferred"),
-    "bias": Column("", "stat.value;stat.median", "median of the posterior median less the truth"),
-    "median": Column("", "stat.value;stat.median", "median of the estimate less the reference (published)"),
-    "scatter": Column("", "stat.mad", "1.48 times the median absolute deviation of the difference"),
-    "rms": Column("", "stat.rms", "root mean square of the difference"),
-    "coverage_68": Column("", "stat.probability", "share of truths in the central 68 % interval"),
-    "coverage_95": Column("", "stat.probability", "share of truths in the central 95 % interval"),
-    "rank_pvalue": Column(
-        "", "stat.probability", "Kolmogorov-Smirnov p-value of uniform ranks of the truths"
-    ),
-    "within_0.3": Column("", "stat.probability", "share of differences of at most 0.3"),
-    "beyond_1": Column("", "stat.probability", "share of differences above 1"),
-    "in_68": Column("", "stat.probability", "share of references (published) in the central 68 % interval"),
-    "in_95": Column("", "stat.probability", "share of references (published) in the central 95 % interval"),
-    "reference": Column("", "meta.id", "what the estimate is compared with"),
-    "n_asked": Column("", "meta.number", "held-out mocks that were asked for"),
-    "efficiency_network": Column("", "stat.fit.goodness", "efficiency before any rescue"),
-    "way": Column(
-        "", "meta.id", "delivered, as `infer` writes; weighted, none rescued; network, no likelihood"
-    ),
-    "meaning": Column("", "meta.note", "the row in words"),
-    "reason": Column("", "meta.code.class", "why the median differs from the published values"),
-    "share": Column("", "stat.probability", "share of the survey's objects"),
-    "by": Column("", "meta.id", "what the mocks or clusters are grouped by"),
-    "stratum": Column("", "meta.id", "group, by what is seen of a mock"),
-    "verdict": Column("", "meta.code.qual", "what the tests say of the posteriors of the group"),
-    "tests": Column("", "meta.number", "tests that `pvalue_corrected` allows for"),
-    "ks_pvalue": Column("", "stat.probability", "Kolmogorov-Smirnov p-value of uniform ranks of the truths"),
-    "pvalue": Column("", "stat.probability", "p-value of shift and dispersion of the ranks together"),
-    "pvalue_corrected": Column("", "stat.probability", "p-value of the least of all tests"),
-    "shift_z": Column("", "stat.value", "shift of the ranks in standard deviations; > 0: posteriors too low"),
-    "dispersion_z": Column(
-        "", "stat.value", "spread of the ranks in standard deviations; > 0: posteriors too narrow"
-    ),
-    "gap_nats": Column("", "stat.value", "ln exact less ln network density at the truth"),
-    "kl_exact": Column("", "stat.value", "divergence of the network from the exact posterior [nats]"),
-    "level": Column("", "stat.probability", "level of the interval"),
-    "coverage": Column("", "stat.probability", "share of truths in the interval"),
     # Populations.
     "few_clusters": Column(
         "", "meta.code.qual", "whether so few clusters that the bands are mostly the prior's"
@@ -202,7 +164,11 @@ _FORMS = (
         "{}: likelihood-weighted deviation over the grid's models",
     ),
     (rf"true_({_PARAMETER})", "{}", "{}: truth of a held-out mock"),
-    (rf"difference_({_PARAMETER})", "{};arith.diff", "{}: posterior median less published value"),
+    (
+        rf"difference_({_PARAMETER})",
+        "{};arith.diff",
+        "{}: posterior median less published value; of pairs, the second less the first",
+    ),
     (rf"({_PARAMETER})_low", "{};stat.min", "{}: lower edge of the bin"),
     (rf"({_PARAMETER})_high", "{};stat.max", "{}: upper edge of the bin"),
     *(
@@ -217,7 +183,7 @@ _FORMS = (
 def _of_parameter(name: str) -> Column | None:
     for pattern, ucd, text in _FORMS:
         if found := re.fullmatch(pattern, name):
-            of = _PARAMETERS[found[1]]
+            of = PARAMETERS[found[1]]
             return Column(of.unit, ucd.format(of.ucd), text.format(of.description))
     published = name.removeprefix("published_")
     if published != name:

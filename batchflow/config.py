@@ -30,7 +30,7 @@ from batchflow.fit_settings import FitSettings
 from batchflow.overrides import apply_overrides
 from batchflow.physics.bands import known_bands
 from batchflow.prior_settings import NUISANCES, Distribution, PriorSettings
-from batchflow.settings import Band, Range, Settings
+from batchflow.settings import Band, GridUse, Range, Settings
 
 __all__ = [
     "CatalogueSettings",
@@ -184,7 +184,9 @@ class TrainSettings(Settings):
     """[train]: how the network is fitted."""
 
     epochs: PositiveInt = Field(10, description="passes over the mocks, each with fresh noise")
-    batch: int = Field(1024, ge=16, description="mocks in a step")
+    batch: int = Field(
+        1024, ge=16, description="mocks in a step; on processors, one core for each 512 of them"
+    )
     learning_rate: PositiveFloat = Field(6e-3, description="peak of the one-cycle schedule")
     held_out: float = Field(0.02, gt=0, lt=0.5, description="share of each shard kept for validation")
     max_minutes: PositiveFloat | None = Field(None, description="stop after this time, whatever is left")
@@ -218,10 +220,11 @@ class InferSettings(Settings):
     max_draws: PositiveInt = Field(
         4096, description="draws that a rescued cluster's summary is made from; `draws` of them are stored"
     )
-    grid: Literal["never", "fallback", "summary", "always"] = Field(
-        "fallback",
-        description="exact grid posterior: never; where more draws do not suffice; for the mean, "
-        "deviation and quantiles of every cluster besides; or in place of the network's draws. "
+    grid: GridUse = Field(
+        "auto",
+        description="exact grid posterior: never; where more draws do not suffice (fallback); for the mean, "
+        "deviation and quantiles of every cluster besides (summary); or in place of the network's draws "
+        "(always). auto: summary with three parameters, else fallback. "
         "A job with marginalised or more than four parameters has none",
     )
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Iterator
+from argparse import ArgumentParser
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, get_args, get_origin
@@ -19,6 +19,8 @@ from batchflow.results.flags import explain_flags
 from batchflow.settings import Settings
 from batchflow.shards import write_text
 from batchflow.train.history import SCHEMA as HISTORY
+from batchflow.validate.schemas import validation_schemas
+from batchflow.votable import described, text_of
 
 NOTE = "<!-- Written by `python -m batchflow.docs`: change the descriptions in the code, not this page. -->\n"
 JOB_HEAD = """\
@@ -68,6 +70,7 @@ def columns_page() -> str:
         "catalogue": schema.catalogue_schema([band], ["log_age"]),
         "mocks": schema.mocks_schema(["log_age"], [band]),
         "history": HISTORY,
+        **{f"validation_{name}": columns for name, columns in validation_schemas(["log_age"]).items()},
     }
     parameters = [
         [f"`{name}`", unit, describe(name).description] for name, unit in schema.PARAMETER_UNITS.items()
@@ -164,16 +167,11 @@ def _default(info: FieldInfo) -> str:
 
 
 def _rows(columns: pa.Schema) -> Iterator[list[str]]:
-    for item in columns:
-        known = describe(item.name)
+    for item in described(columns):
         is_list = pa.types.is_list(item.type)
-        kind = (
-            "string"
-            if pa.types.is_dictionary(item.type)
-            else str(item.type.value_type if is_list else item.type)
-        )
+        kind = str(item.type.value_type if is_list else item.type)
         shown = f"[{kind}]" if is_list else kind
-        yield [f"`{item.name}`", shown, known.unit, known.ucd, known.description]
+        yield [f"`{item.name}`", shown, *(text_of(item, key) for key in ("unit", "ucd", "description"))]
 
 
 def _table(names: list[str], rows: Iterable[list[str]]) -> str:
@@ -181,7 +179,7 @@ def _table(names: list[str], rows: Iterable[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(cells)} |" for cells in lines) + "\n"
 
 
-def main(folder: Path) -> None:
+def write_pages(folder: Path) -> None:
     """Write the pages.
 
     Parameters
@@ -193,5 +191,20 @@ def main(folder: Path) -> None:
         write_text(folder / name, text)
 
 
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Write the pages that the command line asks for.
+
+    Parameters
+    ----------
+    arguments : sequence of str, optional
+        Those of the command line; its own when not given.
+    """
+    parser = ArgumentParser(
+        prog="python -m batchflow.docs", description="Write the manual's pages that come from the code."
+    )
+    parser.add_argument("folder", nargs="?", type=Path, default=Path("docs"), help="where to (default: docs)")
+    write_pages(parser.parse_args(arguments).folder)
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1] if len(sys.argv) > 1 else "docs"))
+    main()

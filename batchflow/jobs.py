@@ -26,8 +26,11 @@ CLASSES = {
 ACCOUNT = {"slurm": "account", "pbs": "account", "lsf": "project", "sge": "project", "oar": "project"}
 """What dask-jobqueue calls the account; HTCondor has none."""
 
-WORKER_ENVIRONMENT = {"GOMP_SPINCOUNT": "50000"}
-"""As `cluster.DASK_SETTINGS` gives it to workers of this machine, and for its reason."""
+WORKER_ENVIRONMENT = {
+    "GOMP_SPINCOUNT": "50000",
+    **{f"DASK_DISTRIBUTED__WORKER__MEMORY__{share}": "False" for share in ("TARGET", "SPILL", "PAUSE")},
+}
+"""As `cluster.DASK_SETTINGS` gives it to workers of this machine, and for its reasons."""
 
 ORPHAN_SECONDS = 120
 """A worker ends when it finds no scheduler for so long: its driver is gone."""

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import logging
+import signal
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
 from distributed import Client, Nanny, Scheduler, SpecCluster
+from distributed.utils import silence_logging_cmgr
 
 from batchflow import security
 from batchflow.cluster import CPU, GPU
@@ -44,7 +47,8 @@ def existing_client(settings: ClusterSettings) -> Iterator[Client]:
     except (OSError, ValueError) as error:
         where = settings.address or str(settings.scheduler_file)
         raise UserError(f"cluster.address = {where!r}: no scheduler answers ({error})") from None
-    with client, _told(client, settings):
+    # A scheduler that goes away is an error of its own, with a message of its own.
+    with silence_logging_cmgr(logging.CRITICAL), client, _told(client, settings):
         yield client
 
 
@@ -96,7 +100,7 @@ def local_client(settings: ClusterSettings, scratch: Path) -> Iterator[Client]:
         "dashboard_address": shown or "127.0.0.1:0",
     }
     scheduler = {"cls": Scheduler, "options": options}
-    with warnings.catch_warnings():
+    with warnings.catch_warnings(), _deaf_to_interrupts():
         # The dashboard then takes a free port, and its address is printed in any case.
         warnings.filterwarnings("ignore", message="Port .* is already in use", category=UserWarning)
         cluster = SpecCluster(
@@ -107,6 +111,21 @@ def local_client(settings: ClusterSettings, scratch: Path) -> Iterator[Client]:
         )
     with cluster, Client(cluster) as client:
         yield client
+
+
+@contextmanager
+def _deaf_to_interrupts() -> Iterator[None]:
+    """Start processes that Ctrl-C does not reach: it is for this one, which ends its workers.
+
+    Threads and processes inherit what the thread that starts them has blocked.
+    """
+    # Its start would unblock them again in the thread that starts the workers.
+    resource_tracker.ensure_running()
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def local_workers(settings: ClusterSettings, scratch: Path, tls: Any = None) -> dict[str, dict[str, Any]]:

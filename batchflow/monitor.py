@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 from rich.console import Console
 from rich.progress import (
     BarColumn,
@@ -25,6 +24,7 @@ from rich.progress import (
 from batchflow.cluster_settings import ClusterSettings
 from batchflow.dashboard.state import RunState, latest
 from batchflow.plan import Plan, Unit
+from batchflow.shards import read_table
 from batchflow.sites import load_site
 
 CONSOLE = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 120)
@@ -124,7 +124,7 @@ class _EfficiencyReader:
         if time.monotonic() - self._last < EFFICIENCY_SECONDS:
             return
         with contextlib.suppress(OSError, pa.ArrowException):
-            table = pq.read_table(unit.paths[0], columns=["efficiency"], partitioning=None)
+            table = read_table(unit.paths[0], ["efficiency"])
             self._state.add_efficiencies(table["efficiency"].to_numpy())
         self._last = time.monotonic()
 

@@ -48,9 +48,11 @@ def partition_folder(parent: Path, galaxy: str) -> Path:
 
 
 def remove(*folders: Path) -> None:
-    """Remove folders and all in them; one that is absent is no error."""
+    """Remove folders and all in them, or what is in their place; one that is absent is no error."""
     for folder in folders:
-        if folder.exists():
+        if folder.is_symlink() or folder.is_file():
+            folder.unlink()
+        elif folder.exists():
             shutil.rmtree(folder)
 
 
@@ -119,6 +121,20 @@ class RunFolder:
     def logs(self) -> Path:
         """Logs of the stages."""
         return self.root / "logs"
+
+    @property
+    def written(self) -> tuple[Path, ...]:
+        """Folders that the stages write."""
+        results = (
+            self.mocks,
+            self.flux_table,
+            self.catalogue,
+            self.model,
+            self.posterior,
+            self.draws,
+            self.fit,
+        )
+        return (*results, self.validation, self.report, self.logs)
 
     def shard(self, index: int) -> Path:
         """Mock shard number `index`."""

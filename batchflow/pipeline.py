@@ -26,7 +26,7 @@ from batchflow.errors import UserError
 from batchflow.monitor import CONSOLE, say_dashboard
 from batchflow.paths import RunFolder
 from batchflow.plan import Mode
-from batchflow.shards import write_json, write_text
+from batchflow.shards import sweep, write_json, write_text
 
 LOG = logging.getLogger("batchflow")
 CATALOGUE_STAGES = {"train", "infer", "fit", "validate"}
@@ -78,6 +78,19 @@ class Session:
 
         return ensure_catalogue(self.job, self.run, self.mode)
 
+    def check_catalogue(self) -> None:
+        """See that the catalogue is still the one that this session began with.
+
+        Raises
+        ------
+        UserError
+            When one of its files was replaced since, or its parts were.
+        """
+        from batchflow.catalogue.index import find_catalogue
+
+        if self.job.catalogue and find_catalogue(self.job, self.run) != self.parts:
+            raise UserError(f"{self.run.catalogue} was changed while the job ran; run the job again")
+
     def memory(self) -> dict[str, float]:
         """Peak memory of each process so far [MiB]; empty when no cluster was needed."""
         from batchflow.cluster import peak_memory
@@ -115,11 +128,20 @@ def open_session(job: Job, mode: Mode) -> Iterator[Session]:
     except OSError as error:
         raise UserError(f"output = {str(job.output)!r}: cannot make {run.logs}: {error.strerror}") from error
     with _lock(run.root), _log_file(run.logs), ExitStack() as stack:
+        _sweep(run)
         write_text(run.job, tomli_w.dumps(stages.resolved(job)))
         reset(job.name)
-        # The last to be called: the workers must have gone before their scratch folder goes.
+        # The last to be called: the workers must have gone before what they leave goes.
+        stack.callback(_sweep, run)
         stack.callback(shutil.rmtree, run.root / "scratch", ignore_errors=True)
         yield Session(job, run, mode, stack)
+
+
+def _sweep(run: RunFolder) -> None:
+    """Remove half-written files; not those of commands that write beside a run at work, such as reweight."""
+    sweep(run.root, deep=False)
+    for folder in run.written:
+        sweep(folder)
 
 
 def run_stages(job: Job, names: Sequence[str], mode: Mode) -> list[StageReport]:
@@ -146,6 +168,8 @@ def run_stages(job: Job, names: Sequence[str], mode: Mode) -> list[StageReport]:
             # Whatever is wrong deep in a file comes out before any worker starts.
             _ = session.parts
         for name in names:
+            if name in CATALOGUE_STAGES:
+                session.check_catalogue()
             reports.append(_timed(name, stage_function(name), session))
             if reports[-1].failures:
                 break
@@ -185,9 +209,10 @@ def _shown(figures: dict[str, Any]) -> list[str]:
 
 def _record(path: Path, report: StageReport) -> None:
     """Keep the last figures of every stage that did something, for the report."""
-    known: dict[str, Any] = {}
+    found: Any = None
     with contextlib.suppress(OSError, ValueError):
-        known = json.loads(path.read_text(encoding="utf-8"))
+        found = json.loads(path.read_text(encoding="utf-8"))
+    known: dict[str, Any] = found if isinstance(found, dict) else {}
     if report.made or report.stage not in known:
         known[report.stage] = {"seconds": report.seconds, "made": report.made, **report.figures}
         write_json(path, known)
@@ -195,7 +220,14 @@ def _record(path: Path, report: StageReport) -> None:
 
 @contextmanager
 def _lock(root: Path) -> Iterator[None]:
-    with (root / ".lock").open("a") as handle:
+    path = root / ".lock"
+    try:
+        handle = path.open("a")
+    except OSError as error:
+        raise UserError(
+            f"cannot take hold of {root}: {path}: {error.strerror}; remove it, or choose another output"
+        ) from None
+    with handle:
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
@@ -207,7 +239,13 @@ def _lock(root: Path) -> Iterator[None]:
 
 @contextmanager
 def _log_file(folder: Path) -> Iterator[None]:
-    handler = logging.FileHandler(folder / "batchflow.log", encoding="utf-8")
+    path = folder / "batchflow.log"
+    try:
+        handler = logging.FileHandler(path, encoding="utf-8")
+    except OSError as error:
+        raise UserError(
+            f"cannot write {path}: {error.strerror}; free it, or choose another output"
+        ) from error
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     LOG.addHandler(handler)
     LOG.setLevel(logging.INFO)

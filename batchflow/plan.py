@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -12,8 +13,10 @@ from typing import Any, Literal, TypeVar
 
 from batchflow.errors import UserError
 from batchflow.made import made
-from batchflow.shards import read_footer
+from batchflow.seal import MOST_READ, damaged
+from batchflow.shards import place_of, read_footer
 
+LOG = logging.getLogger("batchflow")
 Mode = Literal["resume", "restart", "refuse"]
 
 
@@ -164,7 +167,8 @@ def apply_mode(find: Callable[[], Found], mode: Mode, clear: Callable[[], None])
     Returns
     -------
     Plan or None
-        With nothing present after "restart"; None where `find` gives it, and nothing was removed.
+        With nothing present after "restart"; without the units of damaged files after "resume"; None where
+        `find` gives it, and nothing was removed.
 
     Raises
     ------
@@ -188,7 +192,29 @@ def apply_mode(find: Callable[[], Found], mode: Mode, clear: Callable[[], None])
     if mode == "restart":
         clear()
         return replace(plan, present=frozenset())
-    return plan
+    return without_damaged(plan)
+
+
+def without_damaged(plan: Plan, most: int | None = MOST_READ) -> Plan:
+    """The plan that makes damaged files anew.
+
+    Parameters
+    ----------
+    plan : Plan
+        Of a stage.
+    most : int, optional
+        Bytes: where the files that are there are more, only their footers are looked at; None for no limit.
+
+    Returns
+    -------
+    Plan
+        Units with a file that is not as it was written are not present; all are named in the log.
+    """
+    there = {path: unit.key for unit in plan.wanted if unit.key in plan.present for path in unit.paths}
+    found = damaged((path for path in there if path.suffix == ".parquet"), most)
+    for path in found:
+        LOG.warning("%s is damaged, and is made anew", path)
+    return replace(plan, present=plan.present - {there[path] for path in found}) if found else plan
 
 
 def _is_present(unit: Unit, stage: str, settings: Mapping[str, Any]) -> bool:
@@ -197,8 +223,14 @@ def _is_present(unit: Unit, stage: str, settings: Mapping[str, Any]) -> bool:
     for path, (footer, _) in zip(unit.paths, found, strict=False):
         check_settings(path, footer.get("settings", {}), settings, stage)
     return len(found) == len(unit.paths) and all(
-        unit.rows in (None, rows) and footer.get("unit") == unit.key for footer, rows in found
+        unit.rows in (None, rows) and footer.get("unit") == unit.key and is_in_place(path, footer)
+        for path, (footer, rows) in zip(unit.paths, found, strict=True)
     )
+
+
+def is_in_place(path: Path, footer: Mapping[str, Any]) -> bool:
+    """Whether a file bears the name that it was written under."""
+    return footer.get("file", place_of(path)) == place_of(path)
 
 
 def check_settings(path: Path, found: Mapping[str, Any], settings: Mapping[str, Any], stage: str) -> None:

@@ -60,10 +60,8 @@ class Flag(IntFlag):
     """The draws come from the exact posterior on a grid, not from the flow."""
     FEW_BANDS = 32768
     """Too few usable bands for a classical fit's reduced chi2 (with one, for the fit itself): NaN there."""
-
-
-GALAXY_TYPE = pa.dictionary(pa.int32(), pa.string())
-"""Dictionary-encoded, as every reader makes the hive partition: so file and folder agree."""
+    SAMPLED_SUMMARY = 65536
+    """No exact grid here: mean, deviation and quantiles come from weighted draws, and err as those do."""
 
 
 def flux_column(band: str) -> str:
@@ -99,8 +97,7 @@ def unit_of(column: str) -> str:
 
 def field(name: str, type_: pa.DataType) -> pa.Field:
     """An Arrow field that carries its unit, UCD and description in the metadata."""
-    known = {key: value for key, value in vars(columns.describe(name)).items() if value}
-    return pa.field(name, type_, metadata=known or None)
+    return columns.describe(name).field(name, type_)
 
 
 def mocks_schema(parameters: Sequence[str], bands: Sequence[str]) -> pa.Schema:
@@ -126,7 +123,7 @@ def catalogue_schema(bands: Sequence[str], published: Iterable[str] = ()) -> pa.
         `foreground_ebv` the Milky Way's E(B-V) that was taken out here (0: the survey did, or none).
     """
     fields = [
-        field("galaxy", GALAXY_TYPE),
+        field("galaxy", pa.string()),
         field("survey", pa.string()),
         field("object_id", pa.string()),
         field("ra", pa.float64()),
@@ -166,7 +163,7 @@ NETWORK_ONLY = ("member_spread", "ood_pvalue")
 def posterior_schema(parameters: Sequence[str]) -> pa.Schema:
     """Columns of the posterior table: one row a cluster."""
     fields = [
-        field("galaxy", GALAXY_TYPE),
+        field("galaxy", pa.string()),
         field("survey", pa.string()),
         field("object_id", pa.string()),
         field("ra", pa.float64()),
@@ -217,7 +214,7 @@ def fit_schema(parameters: Sequence[str]) -> pa.Schema:
 
 def draws_schema(parameters: Sequence[str]) -> pa.Schema:
     """Columns of the draws table: one row a cluster, lists of draws."""
-    fields = [field("galaxy", GALAXY_TYPE), field("object_id", pa.string())]
+    fields = [field("galaxy", pa.string()), field("object_id", pa.string())]
     fields += [field(parameter, pa.list_(pa.float32())) for parameter in parameters]
     fields.append(field("log_weight", pa.list_(pa.float32())))
     return pa.schema(fields)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
 
@@ -10,6 +10,8 @@ from batchflow.errors import nearest
 from batchflow.physics.bands import known_bands
 
 Range = tuple[float, float]
+GridUse = Literal["auto", "never", "fallback", "summary", "always"]
+"""What the exact grid is used for."""
 
 
 class Settings(BaseModel):

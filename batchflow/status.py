@@ -10,19 +10,21 @@ from batchflow.fit.plan import plan_fit
 from batchflow.infer.plan import plan_infer
 from batchflow.mocks.plan import plan_mocks
 from batchflow.paths import RunFolder
-from batchflow.plan import Plan
+from batchflow.plan import Plan, without_damaged
 from batchflow.report.plan import plan_report
 from batchflow.train.plan import plan_train
 from batchflow.validate.plan import plan_validate
 
 
-def status_of(job: Job) -> list[dict[str, Any]]:
+def status_of(job: Job, verify: bool = False) -> list[dict[str, Any]]:
     """State of each stage.
 
     Parameters
     ----------
     job : Job
         The job.
+    verify : bool
+        Read every table again, however large, and count what is damaged as not done.
 
     Returns
     -------
@@ -39,7 +41,10 @@ def status_of(job: Job) -> list[dict[str, Any]]:
         "validate": plan_validate,
         "report": plan_report,
     }
-    return [_row(stage, planners[stage](job, run)) for stage in job.stages]
+    plans = {stage: planners[stage](job, run) for stage in job.stages}
+    if verify:
+        plans = {stage: plan and without_damaged(plan, most=None) for stage, plan in plans.items()}
+    return [_row(stage, plan) for stage, plan in plans.items()]
 
 
 def _row(stage: str, plan: Plan | None) -> dict[str, Any]:

@@ -87,11 +87,15 @@ def test_mocks_take_the_space_of_every_drawn_parameter(tmp_path, shape):
 
 def test_a_job_without_a_grid_says_so_and_can_not_ask_for_one(tmp_path):
     found = job(tmp_path, NUISANCES)
-    assert examine(found).description["exact grid"] == "none: metallicity, rv marginalised"
+    assert examine(found).description["exact grid"] == (
+        "none: metallicity, rv marginalised; quantiles come from weighted draws"
+    )
     asked = found.model_copy(update={"infer": found.infer.model_copy(update={"grid": "summary"})})
     (problem,) = problems(asked)
     assert 'infer.grid = "summary"' in problem
     assert "metallicity, rv marginalised" in problem
     many = job(tmp_path, "metallicity = {uniform = [0.01, 0.03]}\nrv = {uniform = [2.5, 4.0]}")
-    assert examine(many).description["exact grid"] == "none: 5 parameters"
-    assert examine(job(tmp_path)).description["exact grid"] == "where more draws do not suffice"
+    assert examine(many).description["exact grid"].startswith("none: 5 parameters; ")
+    assert examine(job(tmp_path)).description["exact grid"] == "for the quantiles of every cluster"
+    four = examine(job(tmp_path, "rv = {uniform = [2.5, 4.0]}")).description
+    assert four["exact grid"] == "where more draws do not suffice"

@@ -9,13 +9,13 @@ from batchflow import schema
 from batchflow.columns import Column, describe, spectral_part
 from batchflow.physics.bands import known_bands, load_band
 from batchflow.train.history import SCHEMA as HISTORY
-from batchflow.validate.calibrate import recovery
-from batchflow.validate.compare import compare_published
+from batchflow.validate.schemas import shaped, validation_schemas
+from batchflow.validation_columns import describe_validation
 
 PARAMETERS = list(schema.PARAMETER_UNITS)
 
 
-def all_names():
+def all_columns():
     bands = known_bands()
     tables = [
         schema.mocks_schema(PARAMETERS, bands),
@@ -25,12 +25,26 @@ def all_names():
         schema.draws_schema(PARAMETERS),
         HISTORY,
     ]
-    return sorted({name for table in tables for name in table.names} | {"member", "_healpix_29"})
+    more = {
+        "member",
+        "_healpix_29",
+        "log_age_low",
+        "few_clusters",
+        "n_left_out",
+        "n_clusters",
+        "medians",
+        "q97",
+    }
+    plain = {name for table in tables for name in table.names} | more
+    checked = {name for table in validation_schemas(PARAMETERS).values() for name in table.names}
+    return sorted(
+        [(name, describe) for name in plain] + [(name, describe_validation) for name in checked], key=str
+    )
 
 
-@pytest.mark.parametrize("name", all_names())
-def test_every_column_is_described(name):
-    found = describe(name)
+@pytest.mark.parametrize(("name", "described"), all_columns())
+def test_every_column_is_described(name, described):
+    found = described(name)
     assert found.description
     assert found.description.isascii()
     assert "{" not in found.description + found.ucd
@@ -38,30 +52,31 @@ def test_every_column_is_described(name):
     assert units.Unit(found.unit) is not None
 
 
-def test_columns_of_the_validation_are_described():
-    import numpy as np
+def test_what_is_published_is_told_from_what_is_found_of_it():
+    assert describe("published_log_age").description == "log10 of the age, as published with the catalogue"
+    assert describe("published_radius").description == "radius, as published with the catalogue"
+    for name in ("published_mode", "published_pvalue", "published_outside_prior"):
+        assert "as published" not in describe_validation(name).description
 
-    draws = {"log_age": np.linspace(6, 7, 20).reshape(2, 10)}
-    found = recovery(draws, np.full((2, 10), 0.1), {"log_age": np.array([6.2, 6.8])})
-    table = schema.posterior_schema(["log_age", "log_mass", "ebv"])
-    row = {field.name: [] if pa.types.is_list(field.type) else 1.0 for field in table}
-    row |= {
-        "galaxy": "g",
-        "survey": "s",
-        "object_id": "1",
-        "class_": 1,
-        "n_bands": 5,
-        "n_modes": 1,
-        "flags": 0,
-    }
-    compared = compare_published(pa.Table.from_pylist([row], schema=table))
-    others = {"n_lost", "efficiency", "member_spread", "verdict", "shift_z", "pvalue_corrected", "reference"}
-    others |= {"reason", "exact_log_age_q50", "difference_ebv", "true_ebv", "log_age_low", "medians", "q97"}
-    others |= {"way", "level", "tests", "few_clusters", "kl_exact", "share", "n_left_out", "low", "meaning"}
-    for name in {*found.column_names, *compared.column_names, *others}:
-        column = describe(name)
-        assert column.description, name
-        assert check_ucd(column.ucd, check_controlled_vocabulary=True), name
+
+def test_short_names_of_the_validation_are_not_known_elsewhere():
+    for name in ("n", "count", "name", "value", "median"):
+        assert describe_validation(name).description
+        assert not describe(name).description
+
+
+def test_a_table_of_the_validation_has_its_columns_even_when_it_is_empty():
+    nothing = shaped("overlap_summary", pa.table({}), PARAMETERS)
+    assert nothing.schema.equals(validation_schemas(PARAMETERS)["overlap_summary"])
+    rows = pa.table({"meaning": ["m"], "n": [2.0], "reason": ["r"], "share": [1], "survey": ["s"]})
+    found = shaped("reasons", rows, PARAMETERS)
+    assert found.column_names == ["survey", "reason", "n", "share", "meaning"]
+    assert (found["n"].type, found["share"].type) == (pa.int64(), pa.float64())
+
+
+def test_a_column_that_is_not_in_the_manual_is_not_written():
+    with pytest.raises(KeyError, match="'colour'"):
+        shaped("reasons", pa.table({"colour": ["blue"]}), PARAMETERS)
 
 
 def test_an_unknown_column_has_nothing():

@@ -25,6 +25,16 @@ def test_a_page_is_what_the_code_says(name):
     assert committed == docs.pages()[name], "run: python -m batchflow.docs"
 
 
+def test_help_of_the_pages_writes_none(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        docs.main(["--help"])
+    assert "python -m batchflow.docs" in capsys.readouterr().out
+    assert list(tmp_path.iterdir()) == []
+    docs.main(["new"])
+    assert {path.name for path in (tmp_path / "new").iterdir()} == set(docs.pages())
+
+
 def test_every_setting_is_described():
     for title, section in docs.sections(Job, ""):
         for name, info in section.model_fields.items():

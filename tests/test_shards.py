@@ -17,7 +17,7 @@ def test_rows_and_footer_come_back(tmp_path):
     path = tmp_path / "deep" / "file.parquet"
     write_table(path, TABLE, {"stage": "mocks", "n": 3})
     assert pq.read_table(path).equals(TABLE)
-    assert read_footer(path) == ({"stage": "mocks", "n": 3}, 2)
+    assert read_footer(path) == ({"stage": "mocks", "n": 3, "file": "deep/file.parquet"}, 2)
 
 
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -30,7 +30,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
 
     with pytest.raises(UserError, match="No space left"):
         write_atomic(path, full_disk)
-    assert read_footer(path) == ({"version": 1}, 2)
+    assert read_footer(path) == ({"version": 1, "file": f"{tmp_path.name}/file.parquet"}, 2)
     assert [item.name for item in tmp_path.iterdir()] == ["file.parquet"]
 
 

@@ -2,8 +2,12 @@
 
 import io
 
+import dask.dataframe as dd
 import numpy as np
+import pandas as pd
+import polars as pl
 import pyarrow as pa
+import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 from astropy import units
@@ -12,7 +16,7 @@ from astropy.table import Table
 from toy_runs import add_part, gaussian_draws
 
 from batchflow import schema
-from batchflow.paths import RunFolder
+from batchflow.paths import RunFolder, partition_folder
 from batchflow.shards import write_table
 from batchflow.train.history import Record, write_history
 from batchflow.votable import CONTENT_KEY, VERSION_KEY, value_type, votable_unit
@@ -43,6 +47,41 @@ def test_plain_tables_are_described_as_they_are_written(tmp_path):
     table = Table.read(tmp_path / "history.parquet", format="parquet.votable")
     assert table["seconds"].unit == units.s
     assert pq.read_schema(tmp_path / "history.parquet").field("step").metadata[b"ucd"] == b"meta.number"
+
+
+@pytest.fixture
+def two_galaxies(tmp_path):
+    centres, widths = {"log_age": 7.0, "log_mass": 4.0, "ebv": 0.2}, dict.fromkeys(("log_age", "ebv"), 0.1)
+    for galaxy in ("NGC 628", "M33"):
+        add_part(tmp_path, galaxy, gaussian_draws(centres, widths | {"log_mass": 0.1}, (4, 20), 1))
+    return RunFolder(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["posterior", "draws"])
+@pytest.mark.parametrize("reader", ["parquet", "parquet.votable"])
+def test_astropy_reads_a_part_with_its_galaxy(two_galaxies, name, reader):
+    part = partition_folder(getattr(two_galaxies, name), "NGC 628") / "part-00000.parquet"
+    table = Table.read(part, format=reader)
+    assert set(table["galaxy"]) == {"NGC 628"}
+    named = {"posterior": "log_age_q50", "draws": "log_age"}[name]
+    assert table[named].unit == units.Unit("dex(yr)")
+    assert table[named].description
+    if name == "draws":
+        assert [len(row) for row in table["log_age"]] == [20] * 4
+
+
+# pandas 3.1 warns of what dask 2026 does in it.
+@pytest.mark.filterwarnings("ignore:The inplace keyword:pandas.errors.Pandas4Warning")
+def test_a_tables_folder_is_read_whole_by_others(two_galaxies):
+    folder = two_galaxies.posterior
+    frames = [
+        pd.read_parquet(folder, partitioning=None),
+        ds.dataset(folder, partitioning="hive").to_table().to_pandas(),
+        dd.read_parquet(folder).compute(),
+        pl.read_parquet(folder).to_pandas(),
+    ]
+    for frame in frames:
+        assert sorted(frame["galaxy"]) == ["M33"] * 4 + ["NGC 628"] * 4
 
 
 @pytest.mark.parametrize("name", ["posterior", "draws"])

@@ -51,7 +51,7 @@ def add_part(folder: Path, galaxy: str, draws: Draws, prior: PriorSettings = PRI
     """Write the posterior and the draws of a part of a galaxy."""
     n = len(draws.efficiency)
     columns = {
-        "galaxy": pa.array([galaxy] * n).cast(schema.GALAXY_TYPE),
+        "galaxy": pa.array([galaxy] * n),
         "survey": ["s"] * n,
         "object_id": [f"{part}-{i}" for i in range(n)],
         "class_": np.ones(n, np.int16),

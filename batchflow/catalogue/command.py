@@ -11,8 +11,9 @@ from typing import Any
 from pydantic import ValidationError
 
 from batchflow.catalogue.detect import detect_format, guess_table
-from batchflow.catalogue.files import find_files, open_columns
+from batchflow.catalogue.files import find_files
 from batchflow.catalogue.legus_fields import field_in, has_bands
+from batchflow.catalogue.opening import open_columns
 from batchflow.catalogue.read import READERS
 from batchflow.catalogue.statistics import Description, describe
 from batchflow.catalogue_settings import CatalogueSettings

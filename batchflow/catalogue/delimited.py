@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
 import io
 from collections.abc import Iterator, Mapping
@@ -180,13 +181,30 @@ def _pieces(stored: Stored, layout: Delimited, rows: int) -> Iterator[ColumnFile
             yield _piece(layout, pa.Table.from_batches(waiting), start, blank)
 
 
+class _Utf8(io.RawIOBase):
+    """A stream that refuses what is not UTF-8: the parser would print a traceback for a row of it."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._decoder = codecs.getincrementaldecoder("utf-8")()
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        content = self._file.read(len(buffer))
+        self._decoder.decode(content, final=not content)
+        buffer[: len(content)] = content
+        return len(content)
+
+
 def _batches(file: BinaryIO, layout: Delimited, blank: _BlankLines) -> Iterator[pa.RecordBatch]:
     names = list(layout.names)
     for _ in range(layout.header_lines):
         file.readline()
     try:
         yield from pyarrow.csv.open_csv(
-            file,
+            _Utf8(file),
             read_options=pyarrow.csv.ReadOptions(column_names=names, block_size=BLOCK, use_threads=False),
             parse_options=pyarrow.csv.ParseOptions(
                 delimiter=layout.delimiter, ignore_empty_lines=False, invalid_row_handler=blank

@@ -11,8 +11,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from batchflow.catalogue.cds_readme import find_readme
-from batchflow.catalogue.files import check_input, open_columns
+from batchflow.catalogue.files import check_input
 from batchflow.catalogue.legus import N_COLUMNS
+from batchflow.catalogue.opening import open_columns
 from batchflow.catalogue.values import numbers
 from batchflow.errors import UserError
 from batchflow.physics.bands import known_bands

@@ -1,49 +1,15 @@
-"""Input files: found, met at the door, fingerprinted, and opened as columns whatever the format."""
+"""Input files: found, met at the door, fingerprinted. Whoever opens them takes `catalogue.opening`."""
 
 from __future__ import annotations
 
 import glob
 import hashlib
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from batchflow.catalogue.ascii import open_ascii
-from batchflow.catalogue.binary import open_fits, open_parquet
-from batchflow.catalogue.cds_readme import find_readme
-from batchflow.catalogue.columns import ColumnFile, TableFile, reading
-from batchflow.catalogue.delimited import open_csv, open_ecsv
-from batchflow.catalogue.stored import Stored, find_stored
-from batchflow.catalogue.votable import open_votable
 from batchflow.catalogue_settings import CatalogueSettings
 from batchflow.errors import UserError, nearest
-
-__all__ = ["ColumnFile", "TableFile", "check_files", "check_input", "checksum", "find_files", "open_columns"]
-
-OPENERS: Mapping[str, Callable[[Stored, int | None], TableFile]] = {
-    "fits": open_fits,
-    "votable": open_votable,
-    "ecsv": open_ecsv,
-    "csv": open_csv,
-    "parquet": open_parquet,
-    "ascii": open_ascii,
-}
-"""What opens a file of each `file_type` of the job file."""
-
-_MAGIC = {
-    b"SIMPLE  =": "fits",
-    b"PAR1": "parquet",
-    b"# %ECSV": "ecsv",
-    b"<?xml": "votable",
-    b"<VOTABLE": "votable",
-}
-_SUFFIXES = {
-    ".fits": "fits", ".fit": "fits", ".fts": "fits", ".parquet": "parquet", ".pq": "parquet",
-    ".ecsv": "ecsv", ".vot": "votable", ".votable": "votable", ".xml": "votable", ".csv": "csv",
-    ".mrt": "ascii", ".cds": "ascii", ".tbl": "ascii", ".ascii": "ascii",
-}  # fmt: skip
-_BINARY = ("fits", "parquet")
 
 
 def find_files(paths: Sequence[Path]) -> tuple[Path, ...]:
@@ -161,80 +127,11 @@ def checksum(path: Path) -> str:
     """
     check_input(path)
     found = path.stat()
-    return _checksum(path, found.st_size, found.st_mtime_ns)
+    # A file put in another's place may have its size and time of change; not its inode and time of status.
+    return _checksum(path, (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev))
 
 
 @lru_cache(maxsize=4096)
-def _checksum(path: Path, _size: int, _modified: int) -> str:
+def _checksum(path: Path, _state: tuple[int, ...]) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def open_columns(path: Path, file_type: str | None = None, hdu: int | None = None) -> TableFile:
-    """Open a FITS, VOTable, ECSV, CSV, ASCII or Parquet file; compressed ones as well (gz, bz2, xz, zst).
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    file_type : str, optional
-        A key of `OPENERS`; default what the content, or else the extension, tells.
-    hdu : int, optional
-        Extension of a FITS file, or table of a VOTable; default the first table.
-
-    Returns
-    -------
-    TableFile
-        Its rows come in pieces, so that memory does not grow with the file.
-
-    Raises
-    ------
-    UserError
-        When the file is absent, empty, of no known format, or its header is broken.
-    """
-    check_input(path)
-    stored = find_stored(path)
-    with reading(path, "a table"):
-        start = stored.start()
-    kind = file_type or _kind(path, stored.suffix, start)
-    if file_type and (found := _by_content(start)) in _BINARY and found != file_type:
-        raise UserError(f'catalogue {path} is {found} by its content; take out file_type = "{file_type}"')
-    if hdu is not None and kind not in ("fits", "votable"):
-        raise UserError(f"catalogue {path} is read as {kind}, which has no hdu = {hdu}; take hdu out")
-    if kind in _BINARY and _by_content(start) != kind:
-        raise UserError(
-            f"catalogue {path} cannot be read as {kind.upper()}: it starts {start[:12]!r}; fetch it again, "
-            f"or say what it is: file_type = {_options()}"
-        )
-    with reading(path, kind.upper()):
-        return OPENERS[kind](stored, hdu)
-
-
-def _options() -> str:
-    return " | ".join(f'"{name}"' for name in OPENERS)
-
-
-def _by_content(start: bytes) -> str | None:
-    text = start.lstrip(b"\xef\xbb\xbf \r\n")
-    return next((kind for magic, kind in _MAGIC.items() if text.startswith(magic)), None)
-
-
-def _kind(path: Path, suffix: str, start: bytes) -> str:
-    if found := _by_content(start):
-        return found
-    if (named := _SUFFIXES.get(suffix)) and named != "ascii":
-        return named
-    if b"\0" in start:
-        raise UserError(
-            f"catalogue {path} is none of FITS, VOTable, ECSV, CSV, ASCII, Parquet: it starts {start[:12]!r}"
-        )
-    return named or ("ascii" if find_readme(path) else _text_kind(start))
-
-
-def _text_kind(start: bytes) -> str:
-    """CSV or ASCII, by the header line or the first comment that may be one."""
-    if re.search(rb"(?i)byte-by-byte description", start):
-        return "ascii"
-    lines = [line for line in start.splitlines() if line.strip()]
-    header = next((line for line in lines if not line.startswith((b"#", b"\\"))), b"")
-    return "csv" if b"," in header or not re.search(rb"\S[\s|]+\S", header.strip()) else "ascii"

@@ -124,7 +124,7 @@ def by_galaxy(table: pa.Table) -> Iterator[tuple[str, NDArray[np.int64]]]:
     Parameters
     ----------
     table : pyarrow.Table
-        With the dictionary column `galaxy`.
+        With the column `galaxy`.
 
     Yields
     ------
@@ -133,7 +133,7 @@ def by_galaxy(table: pa.Table) -> Iterator[tuple[str, NDArray[np.int64]]]:
     """
     if not table.num_rows:
         return
-    column = table["galaxy"].unify_dictionaries().combine_chunks()
+    column = table["galaxy"].combine_chunks().dictionary_encode()
     names = column.dictionary.to_pylist()
     codes = column.indices.to_numpy(zero_copy_only=False)
     order = np.argsort(codes, kind="stable")

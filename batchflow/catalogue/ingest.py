@@ -1,19 +1,15 @@
-"""The normalised catalogue of a run: made once from the job's files, and found again."""
+"""The normalised catalogue of a run: made once from the job's files."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from pathlib import Path
+import logging
+from collections.abc import Mapping, Sequence
 from typing import Any
-
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from batchflow import stages
 from batchflow.catalogue.files import check_files
 from batchflow.catalogue.galaxies import GalaxyTally
+from batchflow.catalogue.index import CHECKSUM, INDEX, describe_part, find_catalogue, index_checksum
 from batchflow.catalogue.partition import CatalogueWriter, Part
 from batchflow.catalogue.read import CatalogueReader
 from batchflow.catalogue.repeated import flag_repeated
@@ -22,11 +18,11 @@ from batchflow.errors import UserError
 from batchflow.made import made
 from batchflow.monitor import CONSOLE
 from batchflow.paths import RunFolder, remove
-from batchflow.plan import Mode, check_settings, fingerprint, flatten
+from batchflow.plan import Mode, differences, fingerprint, flatten
+from batchflow.seal import damaged
 from batchflow.shards import write_json
 
-INDEX = "_index.json"
-"""Readers of Parquet folders pass over names that begin with an underscore."""
+LOG = logging.getLogger("batchflow")
 
 
 def ensure_catalogue(job: Job, run: RunFolder, mode: Mode) -> list[Part]:
@@ -52,7 +48,9 @@ def ensure_catalogue(job: Job, run: RunFolder, mode: Mode) -> list[Part]:
         When a file cannot be read, or was changed since the catalogue was made.
     """
     if mode != "restart" and (parts := find_catalogue(job, run)) is not None:
-        return parts
+        if not (wrong := damaged(part.path for part in parts)):
+            return parts
+        LOG.warning("%s is damaged; the catalogue is made anew", wrong[0])
     settings = stages.catalogue_settings(job)
     remove(run.catalogue)
     footer = {"stage": "catalogue", "fingerprint": fingerprint(settings), "settings": flatten(settings)}
@@ -67,18 +65,40 @@ def ensure_catalogue(job: Job, run: RunFolder, mode: Mode) -> list[Part]:
         for piece in reader.pieces():
             writer.add(piece)
     _check_surveys(readers)
+    check_unchanged(job, settings)
     parts = writer.finish()
     repeated = flag_repeated(parts, run.catalogue)
     _tell(readers, repeated)
     # The index is written last: a catalogue without it was broken off, and is made anew.
     index = {
         "settings": flatten(settings),
-        "parts": [_plain(part, run) for part in parts],
+        "parts": [describe_part(part, run) for part in parts],
         "surveys": {reader.entry.survey: sorted(reader.tally.surveys) for reader in readers},
         "made": made(),
     }
-    write_json(run.catalogue / INDEX, index)
+    write_json(run.catalogue / INDEX, index | {CHECKSUM: index_checksum(index)})
     return parts
+
+
+def check_unchanged(job: Job, settings: Mapping[str, Any]) -> None:
+    """See that the files are still those that settings name.
+
+    Parameters
+    ----------
+    job : Job
+        With at least one catalogue.
+    settings : mapping
+        As `stages.catalogue_settings` gave them before the files were read.
+
+    Raises
+    ------
+    UserError
+        Naming what is another one by now.
+    """
+    if lines := differences(flatten(settings), stages.catalogue_settings(job)):
+        raise UserError(
+            "a catalogue was changed while it was read:\n  " + "\n  ".join(lines) + "\nrun the job again"
+        )
 
 
 def _check_surveys(readers: Sequence[CatalogueReader]) -> None:
@@ -107,84 +127,3 @@ def _tell(readers: Sequence[CatalogueReader], repeated: Mapping[str, int]) -> No
     for text in together.warnings():
         if text not in told:
             CONSOLE.print(f"warning: {text}", markup=False, soft_wrap=True)
-
-
-def find_catalogue(job: Job, run: RunFolder) -> list[Part] | None:
-    """The parts that are there; None when they are not all.
-
-    Parameters
-    ----------
-    job : Job
-        With at least one catalogue.
-    run : RunFolder
-        Where they are.
-
-    Returns
-    -------
-    list of Part or None
-        As `ensure_catalogue` gives them.
-
-    Raises
-    ------
-    UserError
-        When they were made from other files or with other settings.
-    """
-    path = run.catalogue / INDEX
-    try:
-        index = json.loads(path.read_text(encoding="utf-8"))
-        parts = [_part(values, run) for values in index["parts"]]
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
-    if not all(part.path.is_file() for part in parts):
-        return None
-    check_settings(path, index["settings"], stages.catalogue_settings(job), "infer")
-    return parts
-
-
-def surveys_of_entries(parts: Sequence[str | Path]) -> dict[str, list[str]]:
-    """Surveys that each catalogue of the job turned out to hold.
-
-    Parameters
-    ----------
-    parts : sequence of str or Path
-        Files of the normalised catalogue.
-
-    Returns
-    -------
-    dict of str to list of str
-        Names of surveys by that of the catalogue; empty where there is no index beside the parts.
-    """
-    if not parts:
-        return {}
-    try:
-        index = json.loads((Path(parts[0]).parents[1] / INDEX).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return {str(name): list(found) for name, found in index.get("surveys", {}).items()}
-
-
-def survey_pieces(parts: Iterable[str | Path]) -> Iterator[tuple[str, pa.Table]]:
-    """The normalised catalogue by survey, a part at a time: memory does not grow with it.
-
-    Parameters
-    ----------
-    parts : iterable of str or Path
-        Files of the normalised catalogue.
-
-    Yields
-    ------
-    tuple of (str, pyarrow.Table)
-        Name of a survey, and some of its rows: every row of the parts once, in their order.
-    """
-    for path in parts:
-        table = pq.ParquetFile(path).read()
-        for name in sorted(pc.unique(table["survey"]).to_pylist()):
-            yield name, table.filter(pc.equal(table["survey"], name))
-
-
-def _plain(part: Part, run: RunFolder) -> dict[str, Any]:
-    return vars(part) | {"path": str(part.path.relative_to(run.root))}
-
-
-def _part(values: dict[str, Any], run: RunFolder) -> Part:
-    return Part(**{**values, "path": run.root / Path(values["path"])})

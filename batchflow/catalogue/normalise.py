@@ -189,13 +189,7 @@ def normalise(
     for name in PUBLISHED:
         columns[f"published_{name}"] = raw.published.get(name, np.full(n_rows, np.nan))
     schema = catalogue_schema(bands, PUBLISHED)
-    return pa.table([_array(columns[item.name], item.type) for item in schema], schema=schema)
-
-
-def _array(values: object, type_: pa.DataType) -> pa.Array:
-    if pa.types.is_dictionary(type_):
-        return pc.dictionary_encode(pa.array(values, type_.value_type)).cast(type_)
-    return pa.array(values, type_)
+    return pa.table([pa.array(columns[item.name], item.type) for item in schema], schema=schema)
 
 
 def _clean(raw: RawCatalogue, band: str, limit_sigma: float) -> CleanBand:
@@ -257,7 +251,7 @@ def flag_duplicates(table: pa.Table) -> pa.Table:
     """
     if not table.num_rows:
         return table
-    keys = pc.binary_join_element_wise(table["galaxy"].cast(pa.string()), table["object_id"], "\x00")
+    keys = pc.binary_join_element_wise(table["galaxy"], table["object_id"], "\x00")
     codes = keys.combine_chunks().dictionary_encode().indices.to_numpy()
     flags = table["flags"].to_numpy() | np.where(np.bincount(codes)[codes] > 1, Flag.DUPLICATE_ID, 0)
     place = table.schema.get_field_index("flags")

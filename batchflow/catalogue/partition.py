@@ -161,21 +161,12 @@ def write_catalogue(
 
 
 def _joined(tables: list[pa.Table]) -> pa.Table:
-    # The dictionaries of the column `galaxy` differ from piece to piece.
-    return pa.concat_tables(tables).unify_dictionaries().combine_chunks()
+    return pa.concat_tables(tables).combine_chunks()
 
 
 def _write(path: Path, rows: pa.Table, galaxy: str, footer: Mapping[str, Any]) -> Part:
     ids = rows["object_id"]
     part = Part(galaxy, path, rows.num_rows, ids[0].as_py(), ids[-1].as_py())
     own = {"galaxy": galaxy, "first_id": part.first_id, "last_id": part.last_id}
-    write_table(path, _with_own_dictionary(rows, galaxy), {**footer, **own})
+    write_table(path, rows, {**footer, **own})
     return part
-
-
-def _with_own_dictionary(rows: pa.Table, galaxy: str) -> pa.Table:
-    """Let the column `galaxy` know this one alone: a part must not depend on what else is in the job."""
-    place = rows.schema.get_field_index("galaxy")
-    codes = np.zeros(rows.num_rows, dtype=np.int32)
-    column = pa.DictionaryArray.from_arrays(codes, pa.array([galaxy]))
-    return rows.set_column(place, rows.schema.field(place), column)

@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchflow.catalogue.columns import ColumnFile
-from batchflow.catalogue.files import find_files, open_columns
+from batchflow.catalogue.files import find_files
+from batchflow.catalogue.opening import open_columns
 from batchflow.catalogue.phangs_columns import published
 from batchflow.catalogue.phangs_rows import rows_of
 from batchflow.config import CatalogueSettings
@@ -81,14 +82,15 @@ def open_sed(entry: CatalogueSettings, id_names: tuple[str, ...]) -> SedTable | 
     return _read(entry.model_dump_json(include={"galaxy"}), id_names, files)
 
 
-def _stamp(path: Path) -> tuple[int, int]:
+def _stamp(path: Path) -> tuple[int, ...]:
+    """What is another number when another file is put in its place, of the same size and age as well."""
     status = path.stat()
-    return status.st_mtime_ns, status.st_size
+    return status.st_mtime_ns, status.st_size, status.st_ctime_ns, status.st_ino
 
 
 @lru_cache(maxsize=4)
 def _read(
-    settings: str, id_names: tuple[str, ...], files: tuple[tuple[Path, tuple[int, int]], ...]
+    settings: str, id_names: tuple[str, ...], files: tuple[tuple[Path, tuple[int, ...]], ...]
 ) -> SedTable:
     entry = CatalogueSettings.model_validate_json(settings.replace("{", '{"path": ".",', 1))
     places: dict[str, int] = {}

@@ -11,9 +11,11 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from batchflow.catalogue import phangs, phatter, table
-from batchflow.catalogue.files import ColumnFile, find_files, open_columns
+from batchflow.catalogue.columns import ColumnFile
+from batchflow.catalogue.files import find_files
 from batchflow.catalogue.legus import read_legus
 from batchflow.catalogue.normalise import RawCatalogue, complete, flag_duplicates, normalise
+from batchflow.catalogue.opening import open_columns
 from batchflow.catalogue.phangs import report_unseen
 from batchflow.catalogue.summary import CatalogueSummary, Tally
 from batchflow.config import CatalogueSettings

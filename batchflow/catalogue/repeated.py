@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from batchflow.errors import UserError
 from batchflow.machine import cores
 from batchflow.schema import Flag
-from batchflow.shards import read_footer, write_table
+from batchflow.shards import read_footer, read_table, write_table
 
 MEMORY = "300MB"
 """What DuckDB may take before it goes to disk."""
@@ -30,7 +30,7 @@ FETCHED = 10_000
 _COUNT = "SELECT count(*) FROM read_parquet($files, hive_partitioning = false)"
 _REPEATED = """
     CREATE OR REPLACE TEMP TABLE repeated AS
-    SELECT galaxy::VARCHAR AS galaxy, object_id
+    SELECT galaxy, object_id
     FROM read_parquet($files, hive_partitioning = false)
     WHERE hash(object_id) % $shares = $share
     GROUP BY ALL HAVING count(*) > 1
@@ -38,7 +38,7 @@ _REPEATED = """
 _THEIR_ROWS = """
     SELECT filename, file_row_number
     FROM read_parquet($files, hive_partitioning = false, filename = true, file_row_number = true) AS part
-    SEMI JOIN repeated ON part.galaxy::VARCHAR = repeated.galaxy AND part.object_id = repeated.object_id
+    SEMI JOIN repeated ON part.galaxy = repeated.galaxy AND part.object_id = repeated.object_id
     WHERE hash(part.object_id) % $shares = $share
 """
 
@@ -125,7 +125,7 @@ def _rows(database: Any, files: dict[str, Any]) -> Iterator[tuple[str, int]]:
 
 def _flag_part(path: Path, rows: NDArray[np.int64]) -> Counter[str]:
     """Flag rows of a part; count them by survey."""
-    table = pq.ParquetFile(path).read()
+    table = read_table(path)
     flags = table["flags"].to_numpy().copy()
     flags[rows] |= int(Flag.DUPLICATE_ID)
     place = table.schema.get_field_index("flags")

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow.compute as pc
-import pyarrow.parquet as pq
 
 from batchflow.catalogue.columns import PIECE_ROWS
 from batchflow.catalogue.galaxies import GalaxyExtent, GalaxyTally
@@ -27,6 +26,7 @@ from batchflow.mocks.noise import NoiseModel
 from batchflow.mocks.survey_sample import CatalogueParts, SurveySample, sample_surveys
 from batchflow.mocks.unreported import Unreported
 from batchflow.schema import Flag, limit_column
+from batchflow.shards import read_table
 
 REASONS = {
     "MISSING_BAND": "a band of the survey was not measured; it is left out of the likelihood",
@@ -181,7 +181,7 @@ def _described(reader: CatalogueReader, paths: Sequence[str], unreported: Unrepo
 
 def _count_duplicates(paths: Sequence[str]) -> int:
     """Rows whose id another row of the galaxy has."""
-    flags = (pq.read_table(path, columns=["flags"], partitioning=None)["flags"].to_numpy() for path in paths)
+    flags = (read_table(path, ["flags"])["flags"].to_numpy() for path in paths)
     return sum(int((column & Flag.DUPLICATE_ID != 0).sum()) for column in flags)
 
 

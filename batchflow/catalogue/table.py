@@ -13,7 +13,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from batchflow.catalogue.files import ColumnFile
+from batchflow.catalogue.columns import ColumnFile
 from batchflow.catalogue.normalise import RawCatalogue
 from batchflow.catalogue.sky import hubble_distance, position
 from batchflow.catalogue.units import (

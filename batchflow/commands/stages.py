@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import signal
 import sys
 from collections.abc import Callable
@@ -56,7 +57,10 @@ def _run_stages(
     from batchflow.pipeline import run_stages
 
     _log_to_terminal(verbose)
-    signal.signal(signal.SIGTERM, _terminated)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        # Ignored is what nohup and a shell's background have it.
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _stop)
     job = load_job(path, overrides)
     if found := problems(job):
         raise UserError("\n  ".join([f"{path}:", *found]))
@@ -71,8 +75,12 @@ def _run_stages(
         raise typer.Exit(UNITS_FAILED)
 
 
-def _terminated(number: int, _: Any) -> NoReturn:
-    """Leave by the usual way when a batch system ends us, so that the workers' jobs end too."""
+def _stop(number: int, _: Any) -> NoReturn:
+    """Leave by the usual way when somebody ends us, so that the workers and their jobs end too."""
+    name = signal.Signals(number).name
+    # Not by `print`: the signal may have come in the midst of one.
+    said = f"batchflow: stopped by {name}; what is done stays done, and the same command goes on from there\n"
+    os.write(2, said.encode())
     raise SystemExit(128 + number)
 
 
@@ -115,12 +123,19 @@ def _check_cluster(job: Job, as_json: bool) -> None:
         raise UserError("\n  ".join(["the cluster cannot do this job:", *wrong]))
 
 
-def status(job: JobFile, overrides: SetOption = None, as_json: JsonOption = False) -> None:
+def status(
+    job: JobFile,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Read every table again and compare it with its checksum.")
+    ] = False,
+) -> None:
     """Say what of a job is done and what is left; starts no cluster."""
     from batchflow.config import load_job
     from batchflow.status import status_of
 
-    rows = status_of(load_job(job, overrides or []))
+    rows = status_of(load_job(job, overrides or []), verify)
     if as_json:
         print_json(rows)
         return

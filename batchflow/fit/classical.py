@@ -24,6 +24,7 @@ from torch import Tensor
 from batchflow.fit.grid import Models
 from batchflow.fit.limits import with_limits
 from batchflow.infer.clusters import Clusters
+from batchflow.watch import alive
 
 Floats = NDArray[np.float64]
 MASS = "log_mass"
@@ -201,6 +202,7 @@ def _chunks(
     for chosen in (fitted & ~limits, fitted & limits):
         index = chosen.nonzero()[:, 0]
         for rows in (index[start : start + size] for start in range(0, len(index), size)):
+            alive()
             # A chunk filled up: the last bits of a cluster's sums must not depend on its neighbours.
             whole = data.rows(torch.cat([rows, rows[:1].expand(size - len(rows))]))
             kept = _kept(models, whole, how)

@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from batchflow.fit.classical import MASS, fit_classical
 from batchflow.fit.exact import draw_exact
 from batchflow.fit.prepare import Fitter, cached_fitter
 from batchflow.fit.table import classical_columns, exact_columns, fit_table
 from batchflow.infer.clusters import from_catalogue
-from batchflow.shards import write_table
+from batchflow.shards import read_table, write_table
 
 Seconds = dict[str, float]
 
@@ -38,7 +37,7 @@ def fit_part(catalogue: str, output: str, settings: dict[str, Any], footer: dict
     dict of str to float
         Time [s] that the ``classical`` and the ``exact`` fit took.
     """
-    table = pq.read_table(catalogue, partitioning=None)
+    table = read_table(catalogue)
     fitter = cached_fitter(*(settings[name] for name in ("inputs", "checksums", "prior", "fit")))
     found, seconds = fit_clusters(fitter, table, settings["seed"], settings["min_efficiency"])
     write_table(Path(output), found, footer)

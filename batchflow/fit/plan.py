@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from batchflow import stages
-from batchflow.catalogue.ingest import find_catalogue
+from batchflow.catalogue.index import find_catalogue
 from batchflow.catalogue.partition import Part
 from batchflow.config import Job
 from batchflow.paths import RunFolder

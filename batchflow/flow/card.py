@@ -6,14 +6,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from batchflow.errors import UserError
 from batchflow.flow.description import load_description
 from batchflow.paths import RunFolder
 from batchflow.prior_settings import PriorSettings
 from batchflow.schema import unit_of
-from batchflow.shards import read_footer, write_text
+from batchflow.shards import read_footer, read_table, write_text
 
 CARD_FILE = "README.md"
 
@@ -110,9 +108,28 @@ def card_of(path: Path) -> str:
     folder = run.model if run.model.is_dir() else path
     description = load_description(folder)
     try:
+        if folder == path and (own := _own_card(path, description)) is not None:
+            return own
         return model_card(description, _recovery(run, description))
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(f"{folder}: the description of the model lacks {error}; train again") from None
+
+
+def _own_card(folder: Path, description: Mapping[str, Any]) -> str | None:
+    """The card that a model folder brings with it, calibration and all; None where it is of another model.
+
+    A folder that stands alone has no table of the validation, so what its card says of it is all there is.
+    """
+    path = folder / CARD_FILE
+    if not path.is_file():
+        return None
+    text, fresh = path.read_text(encoding="utf-8"), model_card(description)
+    return text if _without_calibration(text) == _without_calibration(fresh) else None
+
+
+def _without_calibration(card: str) -> str:
+    before, _, after = card.partition("## Calibration\n")
+    return before + after.partition("\n## ")[2]
 
 
 def refresh_card(run: RunFolder) -> None:
@@ -139,7 +156,7 @@ def _recovery(run: RunFolder, description: Mapping[str, Any]) -> list[dict[str, 
     footer = read_footer(path)
     if footer is None or footer[0].get("settings", {}).get("weights") != description.get("weights_sha256"):
         return []
-    return pq.read_table(path, partitioning=None).to_pylist()
+    return read_table(path).to_pylist()
 
 
 def _what(description: Mapping[str, Any], members: int) -> str:

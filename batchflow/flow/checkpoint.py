@@ -128,7 +128,10 @@ def _load_single(folder: Path, values: dict[str, Any], device: str | torch.devic
 
 
 def _load_ensemble(folder: Path, values: dict[str, Any], device: str | torch.device) -> PosteriorNetwork:
-    found = [_load_member(folder, values, entry, device) for entry in values["members"]]
+    entries = values["members"]
+    if not isinstance(entries, list) or not all(isinstance(entry, dict) for entry in entries):
+        raise UserError(f"{folder / MODEL_FILE}: members = {entries!r} is no list of members; train again")
+    found = [_load_member(folder, values, entry, device) for entry in entries]
     checksum = joint_checksum([member.weights_sha256 for member in found])
     if not found or checksum != values.get("weights_sha256"):
         raise UserError(f"{folder}: {MODEL_FILE} and the members' weights do not fit; train again")
@@ -157,7 +160,10 @@ def _foreign(values: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in values.items() if name not in _OWN}
 
 
-_MISFITS = (KeyError, TypeError, ValueError, RuntimeError, ValidationError, safetensors.SafetensorError)
+_MISFITS = (
+    *(LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RuntimeError),
+    *(ValidationError, safetensors.SafetensorError),
+)
 _OWN = (*SHARED, "format", "versions", "weights_sha256", CHECKSUM)
 
 

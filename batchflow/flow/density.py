@@ -49,6 +49,21 @@ class Condition(NamedTuple):
     """log10 [mJy], shape (n_clusters,)."""
 
 
+class Batch(NamedTuple):
+    """Mocks as the flow itself sees them: this stays the same while the weights change."""
+
+    unit: Tensor
+    """True parameters on the unit cube, shape (n, n_parameters)."""
+    seen: Tensor
+    """Standardised features, shape (n, n_features)."""
+    offset: Tensor
+    """Log density per unit of each parameter, less that on the cube; shape (n,)."""
+
+    def rows(self, index: slice) -> Batch:
+        """Some of them."""
+        return Batch(*(column[index] for column in self))
+
+
 def with_mass(parameters: Tensor, names: tuple[str, ...], log_mass: Tensor) -> Tensor:
     """Put a column of masses into a table of parameters, shape (n_clusters, n_parameters)."""
     place = names.index(MASS)
@@ -101,6 +116,27 @@ class PosteriorDensity(nn.Module):
         own = (features.flux.to(context.dtype), features.weight.to(context.dtype))
         return Condition(context, *own, features.log_brightness)
 
+    def batch(self, theta: Tensor, features: Features) -> Batch:
+        """Do all of `log_prob` that training does not change, beforehand.
+
+        Parameters
+        ----------
+        theta : Tensor, shape (n, n_parameters)
+            True parameters; `log_mass` as seen at 10 pc.
+        features : Features
+            Of their photometry.
+
+        Returns
+        -------
+        Batch
+            For `ConditionalFlow.loss`.
+        """
+        with torch.no_grad():
+            seen = self._standardise(features)
+            own = (features.flux.to(seen.dtype), features.weight.to(seen.dtype))
+            unit, offset = self._cube(theta, Condition(seen, *own, features.log_brightness))
+        return Batch(unit, seen, offset)
+
     def log_prob(self, theta: Tensor, condition: Condition) -> Tensor:
         """Log density of parameters.
 
@@ -118,12 +154,8 @@ class PosteriorDensity(nn.Module):
         """
         if theta.dim() == 3:
             condition = Condition(*(column.unsqueeze(1) for column in condition))
-        others = self.unit(theta)
-        frame = self._frame(others, condition)
-        place = (theta[..., self.mass] - condition.log_brightness - frame.centre) / frame.width
-        unit, log_slope = fold(((place - self.mass_centre) / self.mass_spread).to(others.dtype))
-        cube = torch.cat([unit.unsqueeze(-1), others], -1)
-        return self.flow.log_prob(cube, condition.context) + log_slope - self._log_volume(frame)
+        cube, offset = self._cube(theta, condition)
+        return self.flow.log_prob(cube, condition.context) + offset
 
     def draw(self, condition: Condition, base: Tensor) -> tuple[Tensor, Tensor]:
         """Turn uniform random numbers into draws; inverse of `log_prob`'s map.
@@ -154,6 +186,14 @@ class PosteriorDensity(nn.Module):
         """Every parameter but the mass, on the unit cube, shape (..., n_parameters - 1)."""
         columns = [theta[..., : self.mass], theta[..., self.mass + 1 :]]
         return ((torch.cat(columns, -1) - self.low) / self.width).clamp(0, 1)
+
+    def _cube(self, theta: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
+        """Parameters on the unit cube, mass first, and the log of the volume's change."""
+        others = self.unit(theta)
+        frame = self._frame(others, condition)
+        place = (theta[..., self.mass] - condition.log_brightness - frame.centre) / frame.width
+        unit, log_slope = fold(((place - self.mass_centre) / self.mass_spread).to(others.dtype))
+        return torch.cat([unit.unsqueeze(-1), others], -1), log_slope - self._log_volume(frame)
 
     def _frame(self, others: Tensor, condition: Condition) -> MassFrame:
         with torch.no_grad():

@@ -13,6 +13,9 @@ from batchflow.shards import write_json
 
 FORMAT = "batchflow model 1"
 WEIGHTS_FILE, MODEL_FILE = "weights.safetensors", "model.json"
+REFERENCE_FILE, HISTORY_FILE = "reference.safetensors", "history.parquet"
+HISTORY = "history"
+"""Key of the training's history: the Parquet file can be written again from it."""
 CHECKSUM = "description_sha256"
 
 

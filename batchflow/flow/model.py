@@ -59,7 +59,7 @@ class ConditionalFlow(nn.Module):
     def __init__(self, n_features: int, n_parameters: int, settings: FlowSettings) -> None:
         super().__init__()
         self.settings = settings
-        self.n_parameters = n_parameters
+        self.n_features, self.n_parameters = n_features, n_parameters
         width = settings.hidden
         widths = [n_features] + [width] * settings.encoder_layers
         self.encoder = nn.ModuleList(map(nn.Linear, widths[:-1], widths[1:]))
@@ -110,6 +110,10 @@ class ConditionalFlow(nn.Module):
             for coupling, own in zip(self.couplings, context.unbind(-2), strict=True)
         ]
         return _total(parts)
+
+    def loss(self, unit: Tensor, seen: Tensor, offset: Tensor) -> Tensor:
+        """Sum of the negative log densities of a `density.Batch` [nat]."""
+        return -(self.log_prob(unit, self.encode(seen)) + offset).sum()
 
     def transport(self, base: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """Turn uniform random numbers into draws, with their log density at no further cost.

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from batchflow.infer.likelihood import Photometry, TorchFluxTable
-from batchflow.infer.mass_fit import MassFit, Range, Slopes, fit_mass
+from batchflow.infer.mass_fit import MassFit, Range, Slopes, fit_mass, logaddexp, rough_height
 from batchflow.mocks.prior import log_density, quantile
 from batchflow.prior_settings import Distribution
 
@@ -24,10 +24,14 @@ COARSE = {1: (512,), 2: (64, 16), 3: (32, 8, 4)}
 """Cells along each axis to begin with, by number of axes; the first is the age."""
 INSIDE = 4
 """Points along each axis of a coarse cell that its slopes and bend are found from."""
-LONGEST = 1.0
-"""Length [standard deviations] above which a cell is halved."""
-NEGLIGIBLE, MINOR = -14.0, -11.0
+LONGEST = 0.8
+"""Length [standard deviations] above which a cell is halved, unless another is asked for."""
+NEGLIGIBLE, MINOR = -10.5, -8.5
 """Ln of the share, relative to the largest, below which a cell is dropped, or not halved."""
+ROUGHLY, LEAST_KEPT = 40.0, 128
+"""Coarse cells whose ln likelihood is roughly more than this below the best are left out; so many stay."""
+DOUBT, FITTED = 1.0, 5.0
+"""Where nothing fits, shares of large cells are off by half the chi2 beyond this: they stay longer."""
 MAX_LEVELS = 14
 MAX_CELLS = 4096
 """Cells of a cluster, beyond which none is halved any more."""
@@ -41,7 +45,11 @@ class Axes(NamedTuple):
 
     def values(self, unit: Tensor) -> dict[str, Tensor]:
         """Parameters at points of the unit cube, each (n,), from (n, n_axes)."""
-        return {name: _at(shape, unit[:, i]) for i, (name, shape) in enumerate(self.shapes.items())}
+        return {name: self.along(name, unit[:, i]) for i, name in enumerate(self.shapes)}
+
+    def along(self, name: str, unit: Tensor) -> Tensor:
+        """One parameter at its cumulative probability, (n,), from (n,)."""
+        return _at(self.shapes[name], unit)
 
     def log_density(self, values: dict[str, Tensor]) -> Tensor:
         """Natural logarithm of the prior's density at the parameters, (n,)."""
@@ -96,7 +104,9 @@ class Cells(NamedTuple):
         return cls(Boxes(*boxes), MassFit(*mass), torch.cat([part.log_share for part in parts]))
 
 
-def find_cells(table: TorchFluxTable, axes: Axes, photometry: Photometry, limits: Range) -> Cells:
+def find_cells(
+    table: TorchFluxTable, axes: Axes, photometry: Photometry, limits: Range, longest: float = LONGEST
+) -> Cells:
     """Cells that hold the posterior of each cluster.
 
     Parameters
@@ -109,6 +119,8 @@ def find_cells(table: TorchFluxTable, axes: Axes, photometry: Photometry, limits
         Of n_clusters clusters.
     limits : Range
         Allowed masses of each cluster.
+    longest : float
+        Length [standard deviations] above which a cell is halved.
 
     Returns
     -------
@@ -116,15 +128,15 @@ def find_cells(table: TorchFluxTable, axes: Axes, photometry: Photometry, limits
         At least one of each cluster.
     """
     n = len(photometry.seen.flux)
-    boxes, log_flux, slopes = _coarse(table, axes, n)
+    (boxes, log_flux, slopes), doubt = _likely(_coarse(table, axes, n), photometry)
     kept: list[Cells] = []
     for level in range(MAX_LEVELS):
         cells = _weigh(boxes, (log_flux, slopes), photometry, limits)
         top = _largest([*kept, cells], n)
-        relative = cells.log_share - top[cells.cluster]
+        relative = cells.log_share - top[cells.cluster] + doubt[cells.cluster]
         few = torch.bincount(cells.cluster, minlength=n)[cells.cluster] < MAX_CELLS
         split = (
-            (cells.mass.lengths > LONGEST) & ((relative > MINOR) & few)[:, None] & (level < MAX_LEVELS - 1)
+            (cells.mass.lengths > longest) & ((relative > MINOR) & few)[:, None] & (level < MAX_LEVELS - 1)
         )
         whole = ~split.any(1)
         kept.append(cells.rows(whole & (relative > NEGLIGIBLE)))
@@ -159,11 +171,28 @@ def _coarse(table: TorchFluxTable, axes: Axes, n: int) -> tuple[Boxes, Tensor, S
     return boxes, mean.repeat(n, 1), slopes
 
 
+Coarse = tuple[Boxes, Tensor, Slopes]
+
+
+def _likely(coarse: Coarse, photometry: Photometry) -> tuple[Coarse, Tensor]:
+    """Coarse cells that a rough look at their likelihood, with no fit of the mass, leaves in; and doubts."""
+    boxes, log_flux, slopes = coarse
+    rough = rough_height(photometry.rows(boxes.cluster), log_flux, slopes).reshape(
+        len(photometry.seen.flux), -1
+    )
+    best = rough.topk(min(LEAST_KEPT, rough.shape[1]), dim=1).values
+    kept = (rough >= torch.minimum(best[:, :1] - ROUGHLY, best[:, -1:])).reshape(-1)
+    kept = kept.nonzero()[:, 0]
+    along = tuple(part[kept] for part in slopes.along)
+    doubt = (DOUBT * (-best[:, 0] - FITTED)).clamp(min=0)
+    return (boxes.rows(kept), log_flux[kept], Slopes(along, slopes.bend[kept])), doubt
+
+
 def _weigh(boxes: Boxes, model: tuple[Tensor, Slopes], photometry: Photometry, limits: Range) -> Cells:
     own = Range(*(edge[boxes.cluster] for edge in limits))
     log_flux, slopes = model
     fit = fit_mass(photometry.rows(boxes.cluster), log_flux, own, slopes)
-    share = torch.logaddexp(fit.log_peak, fit.log_plateau) + boxes.size.log().sum(1)
+    share = logaddexp(fit.log_peak, fit.log_plateau) + boxes.size.log().sum(1)
     return Cells(boxes, fit, share)
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from types import MappingProxyType
-from typing import Any, Literal, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -21,11 +21,13 @@ from batchflow.infer.exact_grid import ExactGrid
 from batchflow.infer.importance import inside, uncertified, weigh
 from batchflow.infer.likelihood import Photometry
 from batchflow.infer.marginal import Chance, ExactModel, compare
+from batchflow.infer.nuisance import grid_use
 from batchflow.infer.points import points
 from batchflow.mocks.noise import NoiseModel
 from batchflow.mocks.prior import log_prior, log_prior_density
 from batchflow.prior_settings import PriorSettings
-from batchflow.settings import Range
+from batchflow.settings import GridUse, Range
+from batchflow.watch import alive
 
 Floats = NDArray[np.float64]
 ROWS_IN_CHUNK = 65_536
@@ -81,6 +83,12 @@ class Proposal:
         """The exact posterior by cells, where it can be had."""
         return ExactGrid.of(self.model, self.prior, self.parameters)
 
+    def use_of_grid(self, rescue: Rescue | None) -> GridUse:
+        """What the grid is used for: the choice that "auto" stands for, "never" where there is none."""
+        if rescue is None or self.grid is None:
+            return "never"
+        return grid_use(rescue.grid, len(self.parameters))
+
 
 class Rescue(NamedTuple):
     """What to do for a cluster whose posterior the network does not know well."""
@@ -88,10 +96,11 @@ class Rescue(NamedTuple):
     min_efficiency: float = 0.05
     """Efficiency below which something is done."""
     max_draws: int = 4096
-    """Draws that a rescued cluster's summary may be made from; as many as are kept are stored."""
-    grid: Literal["never", "fallback", "summary", "always"] = "fallback"
+    """Draws of the flow that a rescued cluster's summary may be made from; as many as are kept are stored."""
+    grid: GridUse = "auto"
     """Whether the exact grid is used: not at all, where draws do not suffice, for every cluster's mean,
-    deviation and quantiles besides, for every cluster in place of the network."""
+    deviation and quantiles besides, for every cluster in place of the network; or, with "auto", for the
+    quantiles where it costs little (three parameters), else where draws do not suffice."""
 
 
 class Options(NamedTuple):
@@ -186,6 +195,7 @@ def draws_at_once(proposal: Proposal) -> int:
 
 def draw_flow(proposal: Proposal, clusters: Clusters, options: Options, turn: int = 0) -> Draws:
     """Draw usable clusters from the flow; each `turn` has random numbers of its own."""
+    alive()
     n = len(clusters.keys)
     full = np.minimum(np.arange(-(-n // ROWS_TOGETHER) * ROWS_TOGETHER), n - 1)
     return _draw_full(proposal, clusters.rows(full), options, turn).each(lambda column: column[:n])

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from batchflow.infer.cells import Axes, Cells, find_cells
+from batchflow.infer.cells import LONGEST, Axes, Cells, find_cells
 from batchflow.infer.likelihood import Photometry, TorchFluxTable
 from batchflow.infer.marginal import ExactModel
 from batchflow.infer.mass_fit import MassFit, Range, draw_mass
@@ -61,7 +61,18 @@ class ExactGrid(NamedTuple):
         """Random numbers that a draw takes: its cell, its place in it, its mass."""
         return len(self.parameters) + 1
 
-    def sample(self, photometry: Photometry, log_mass: Range, base: Tensor) -> tuple[Tensor, Tensor]:
+    @staticmethod
+    def limits(log_mass: Range) -> Range:
+        """Allowed ln masses, from allowed log10 masses."""
+        return Range(*(edge * LN10 for edge in log_mass))
+
+    def cells(self, photometry: Photometry, log_mass: Range, longest: float = LONGEST) -> Cells:
+        """Cells that hold the posterior of each cluster; arguments as of `sample` and `find_cells`."""
+        return find_cells(self.table, self.axes, photometry, self.limits(log_mass), longest)
+
+    def sample(
+        self, photometry: Photometry, log_mass: Range, base: Tensor, cells: Cells | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Draw from the posterior of each cluster, nearly.
 
         Parameters
@@ -72,6 +83,8 @@ class ExactGrid(NamedTuple):
             Allowed log10 masses as seen at 10 pc, tensors (n_clusters,).
         base : Tensor, shape (n_clusters, n_draws, dimensions)
             Uniform random numbers.
+        cells : Cells, optional
+            Where they have been found already.
 
         Returns
         -------
@@ -79,8 +92,8 @@ class ExactGrid(NamedTuple):
             As of `PosteriorNetwork.sample`: parameters, `log_mass` as seen at 10 pc, and the natural
             logarithm of the density that they were drawn from.
         """
-        limits = Range(*(edge * LN10 for edge in log_mass))
-        cells = find_cells(self.table, self.axes, photometry, limits)
+        limits = self.limits(log_mass)
+        cells = self.cells(photometry, log_mass) if cells is None else cells
         cell, log_share = _choose(cells, base[..., 0])
         place = base[..., 1:-1].reshape(len(cell), -1)
         boxes = cells.boxes

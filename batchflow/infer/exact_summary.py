@@ -1,49 +1,60 @@
-"""Mean, deviation and quantiles of the exact posterior, from draws that are weighted and not kept.
+"""Mean, deviation and quantiles of the exact posterior, integrated over the cells of the exact grid.
 
-A quantile of some hundred draws errs by a few per cent of the interval's width. Draws from the cells of the
-exact grid cost a tenth of the flow's, so that every cluster can have thousands of them for its summary.
+A quantile of some hundred draws errs by a few per cent of the interval's width; these do not.
 """
 
 from __future__ import annotations
 
-import math
-from typing import Any, NamedTuple
+from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from batchflow.infer.cells import Cells
 from batchflow.infer.clusters import Clusters
 from batchflow.infer.distance import mass_shifts
 from batchflow.infer.draw import Proposal, log_prior_of, photometry_of
-from batchflow.infer.importance import weigh
-from batchflow.infer.likelihood import Photometry, log_likelihood
+from batchflow.infer.exact_grid import MASS, ExactGrid
+from batchflow.infer.likelihood import Photometry
 from batchflow.infer.mass_fit import Range
 from batchflow.infer.points import points
+from batchflow.infer.quadrature import (
+    Shares,
+    axis_quantiles,
+    make_nodes,
+    node_quantiles,
+    ordinals,
+    share_out,
+)
 from batchflow.schema import QUANTILES
 
 Floats = NDArray[np.float64]
-ExactSummary = tuple[dict[str, Floats], Floats]
-ROWS_AT_ONCE = 65_536
-"""Draws weighted together: their fluxes stay in the cache."""
-BINS, REACH = 2048, 8.0
-"""Of the histogram that quantiles are read from, and its reach about the mean [standard deviations]."""
+CELLS_AT_ONCE = {"cpu": 6_000, "cuda": 200_000}
+"""Integrated together: on a processor, their fluxes stay in the cache."""
+DISTANCES = 1024
+"""Distances that stand for an uncertain one."""
+FINER = (0.4, 0.2)
+"""Longest cells [standard deviations] that are tried one after the other where those at hand are too few."""
+ENOUGH_NODES = 700.0
+"""Nodes that shall carry a cluster's weight: of fewer, the cells are too coarse for its posterior."""
 
 
-class GridSample(NamedTuple):
-    """Draws from the cells of the exact grid, not yet weighted."""
+class Gridded(NamedTuple):
+    """Usable clusters with the cells of their posteriors."""
 
     photometry: Photometry
     """Of n_clusters clusters."""
-    theta: Tensor
-    """Parameters, `log_mass` as seen at 10 pc, (n_clusters, n_draws, n_parameters)."""
-    log_q: Tensor
-    """Ln density that they were drawn from, (n_clusters, n_draws)."""
+    masses: Range
+    """Allowed log10 masses as seen at 10 pc, (n_clusters,)."""
+    cells: Cells
+    """Theirs."""
 
 
-def sample_grid(proposal: Proposal, clusters: Clusters, seed: int, n_draws: int) -> GridSample:
-    """Draw usable clusters from the exact grid.
+def find_posteriors(proposal: Proposal, clusters: Clusters, seed: int, n_draws: int) -> Gridded:
+    """Find the cells that hold the posteriors of usable clusters.
 
     Parameters
     ----------
@@ -54,58 +65,88 @@ def sample_grid(proposal: Proposal, clusters: Clusters, seed: int, n_draws: int)
     seed : int
         The job's.
     n_draws : int
-        Draws a cluster.
+        Draws a cluster: each has a distance of its own, where that is uncertain.
 
     Returns
     -------
-    GridSample
-        The first draws are the same however many are asked for.
+    Gridded
+        Of the clusters.
 
     Raises
     ------
     ValueError
         When the model has no grid.
     """
-    grid, network = proposal.grid, proposal.network
-    if grid is None:
-        raise ValueError("this model has no grid")
+    photometry, _ = photometry_of(proposal.network, clusters)
+    masses = mass_range(proposal, mass_shifts(clusters, max(n_draws, DISTANCES), seed))
+    return Gridded(photometry, masses, _grid_of(proposal).cells(photometry, masses))
+
+
+def sample_grid(
+    proposal: Proposal, clusters: Clusters, seed: int, n_draws: int, found: Gridded
+) -> tuple[Tensor, Tensor]:
+    """Draw usable clusters from the exact grid.
+
+    Parameters
+    ----------
+    proposal, clusters, seed, n_draws
+        As of `find_posteriors`.
+    found : Gridded
+        The clusters' own.
+
+    Returns
+    -------
+    tuple of Tensor
+        As of `ExactGrid.sample`; the first draws are the same however many are asked for.
+    """
+    grid = _grid_of(proposal)
     base = points([(seed, "grid", key) for key in clusters.keys], n_draws, grid.dimensions)
-    photometry, _ = photometry_of(network, clusters)
-    masses = mass_range(proposal, mass_shifts(clusters, n_draws, seed))
-    return GridSample(photometry, *grid.sample(photometry, masses, base.to(network.device)))
+    return grid.sample(found.photometry, found.masses, base.to(proposal.network.device), found.cells)
 
 
-def exact_summaries(proposal: Proposal, clusters: Clusters, seed: int, sample: GridSample) -> ExactSummary:
+def exact_summaries(proposal: Proposal, clusters: Clusters, seed: int, found: Gridded) -> dict[str, Floats]:
     """Summaries of the exact posterior of usable clusters.
 
     Parameters
     ----------
-    proposal : Proposal
-        With a grid.
-    clusters : Clusters
-        n_clusters, all usable.
-    seed : int
-        The job's.
-    sample : GridSample
-        Theirs.
+    proposal, clusters, seed
+        As of `find_posteriors`.
+    found : Gridded
+        The clusters' own.
 
     Returns
     -------
-    tuple of (dict of str to ndarray, ndarray)
-        Columns by name (``log_age_mean``, ``log_age_q16`` ...), and the effective number of draws behind
-        them; each of shape (n_clusters,), NaN where no draw has any weight.
+    dict of str to ndarray, shape (n_clusters,)
+        Columns by name (``log_age_mean``, ``log_age_q16`` ...); NaN where the cells are too coarse.
     """
-    n, n_draws = sample.log_q.shape
-    shift = mass_shifts(clusters, n_draws, seed)
-    moved = torch.as_tensor(shift, dtype=sample.theta.dtype, device=sample.theta.device)
-    size = max(1, ROWS_AT_ONCE // n_draws)
-    chunks = [slice(start, start + size) for start in range(0, n, size)]
+    columns, enough = _all_summaries(proposal, clusters, seed, found)
+    for longest in FINER:
+        few = np.flatnonzero(~enough)
+        if not few.size:
+            break
+        some = clusters.rows(few)
+        masses = Range(*(edge[few] for edge in found.masses))
+        photometry = found.photometry.rows(few)
+        cells = _grid_of(proposal).cells(photometry, masses, longest)
+        better, enough[few] = _all_summaries(proposal, some, seed, Gridded(photometry, masses, cells))
+        for name, column in better.items():
+            columns[name][few] = column
+    return {name: np.where(enough, column, np.nan) for name, column in columns.items()}
+
+
+def _all_summaries(
+    proposal: Proposal, clusters: Clusters, seed: int, found: Gridded
+) -> tuple[dict[str, Floats], NDArray[np.bool_]]:
+    """Summaries, and which of them have enough nodes behind them."""
+    device = proposal.network.device
+    shift = torch.as_tensor(mass_shifts(clusters, DISTANCES, seed), device=device)
+    count = torch.bincount(found.cells.cluster, minlength=len(clusters.keys)).cpu().numpy()
     parts = [
-        _summary(proposal, GridSample(*(_rows(column, rows) for column in sample)), moved[rows])
-        for rows in chunks
+        _summary(proposal, _rows(found, rows, count), shift[rows])
+        for rows in _chunks(count, CELLS_AT_ONCE.get(device.type, 6_000))
     ]
     columns = {name: np.concatenate([part[0][name] for part in parts]) for name in parts[0][0]}
-    return columns, np.concatenate([part[1] for part in parts])
+    return columns, np.concatenate([part[1] for part in parts]) >= ENOUGH_NODES
 
 
 def mass_range(proposal: Proposal, shift: Floats) -> Range:
@@ -129,58 +170,59 @@ def mass_range(proposal: Proposal, shift: Floats) -> Range:
     return Range(*(torch.as_tensor(edge, dtype=torch.float32, device=device) for edge in edges))
 
 
-def quantiles_of(values: Tensor, weights: Tensor, probabilities: list[float]) -> Tensor:
-    """Quantiles of thousands of weighted draws, from a fine histogram: no draws need be sorted.
-
-    Parameters
-    ----------
-    values, weights : Tensor, shape (n_clusters, n_draws)
-        The weights of a cluster sum to one.
-    probabilities : list of float
-        Between 0 and 1.
-
-    Returns
-    -------
-    Tensor, shape (n_clusters, n_probabilities)
-        In the values' units, to a hundredth of the standard deviation or better.
-    """
-    mean = (weights * values).sum(1, keepdim=True)
-    reach = REACH * (weights * (values - mean).square()).sum(1, keepdim=True).sqrt()
-    low = torch.maximum(values.amin(1, keepdim=True), mean - reach)
-    high = torch.minimum(values.amax(1, keepdim=True), mean + reach)
-    step = ((high - low) / BINS).clamp(min=torch.finfo(values.dtype).tiny)
-    place = ((values - low) / step).long().clamp(0, BINS - 1)
-    place += BINS * torch.arange(len(values), device=values.device)[:, None]
-    counts = torch.bincount(place.reshape(-1), weights.reshape(-1).double(), BINS * len(values))
-    share = counts.reshape(len(values), BINS)
-    reached = share.cumsum(1)
-    wanted = reached[:, -1:] * torch.tensor(probabilities, dtype=torch.float64, device=values.device)
-    found = torch.searchsorted(reached, wanted).clamp(max=BINS - 1)
-    inner, top = share.gather(1, found), reached.gather(1, found)
-    part = 1 - (top - wanted) / inner.clamp(min=torch.finfo(torch.float64).tiny)
-    return (low + step * (found + part.clamp(0, 1))).to(values.dtype)
+def _grid_of(proposal: Proposal) -> ExactGrid:
+    if proposal.grid is None:
+        raise ValueError("this model has no grid")
+    return proposal.grid
 
 
-def _rows(values: Any, rows: slice) -> Any:
-    return values.rows(rows) if isinstance(values, Photometry) else values[rows]
+def _chunks(count: NDArray[np.int64], most: int) -> list[slice]:
+    """Slices of clusters that have about `most` cells together."""
+    group = (count.cumsum() - count) // most
+    edges = [0, *(np.flatnonzero(np.diff(group)) + 1).tolist(), len(count)]
+    return [slice(*pair) for pair in pairwise(edges)]
 
 
-def _summary(proposal: Proposal, sample: GridSample, shift: Tensor) -> ExactSummary:
-    photometry, theta, log_q = sample
-    values = {name: theta[..., i] for i, name in enumerate(proposal.parameters)}
-    flat = {name: column.reshape(-1) for name, column in values.items()}
-    log_flux = proposal.model.tables[0](flat).reshape(*log_q.shape, -1)
-    log_model = log_flux + (values["log_mass"] * math.log(10.0))[..., None]
-    values["log_mass"] = values["log_mass"] + shift
-    weighted = weigh(log_likelihood(photometry, log_model) + log_prior_of(proposal, values), log_q)
-    weights, columns = weighted.log_weights.exp(), dict[str, Tensor]()
-    for name, column in values.items():
-        mean = (weights * column).sum(1)
-        columns[f"{name}_mean"] = mean
-        columns[f"{name}_std"] = (weights * (column - mean[:, None]).square()).sum(1).sqrt()
-        found = quantiles_of(column, weights, list(QUANTILES.values()))
-        columns |= {f"{name}_{suffix}": found[:, i] for i, suffix in enumerate(QUANTILES)}
-    known = torch.isfinite(weighted.efficiency)
-    blank = {name: torch.where(known, column, torch.nan) for name, column in columns.items()}
-    plain = {name: column.cpu().numpy().astype(np.float64) for name, column in blank.items()}
-    return plain, weighted.efficiency.cpu().numpy().astype(np.float64) * log_q.shape[1]
+def _rows(found: Gridded, rows: slice, count: NDArray[np.int64]) -> Gridded:
+    start, stop = int(count[: rows.start].sum()), int(count[: rows.stop].sum())
+    cells = found.cells.rows(torch.arange(start, stop, device=found.cells.cluster.device))
+    boxes = cells.boxes._replace(cluster=cells.cluster - rows.start)
+    masses = Range(*(edge[rows] for edge in found.masses))
+    return Gridded(found.photometry.rows(rows), masses, cells._replace(boxes=boxes))
+
+
+def _summary(proposal: Proposal, found: Gridded, shift: Tensor) -> tuple[dict[str, Floats], Floats]:
+    grid, (photometry, masses, cells) = _grid_of(proposal), found
+    nodes = make_nodes(grid.table, grid.axes, cells, photometry, grid.limits(masses))
+    mass = nodes.log_mass.double() + _shifts(cells.cluster, shift, nodes.log_mass.shape)
+    shares = share_out(nodes, log_prior_of(proposal, {MASS: mass}), len(shift))
+    columns = dict[str, Tensor]()
+    for name in proposal.parameters:
+        found_here = _of_mass(shares, mass) if name == MASS else _of_axis(shares, grid, name)
+        columns |= {f"{name}_{suffix}": column for suffix, column in found_here.items()}
+    return {name: column.cpu().numpy() for name, column in columns.items()}, shares.effective.cpu().numpy()
+
+
+def _shifts(cluster: Tensor, shift: Tensor, shape: torch.Size) -> Tensor:
+    """From the mass seen at 10 pc to the mass: a distance for each node, evenly."""
+    each = torch.arange(shape[1] * shape[2], device=cluster.device)
+    turn = ordinals(cluster)[:, None] * len(each) + each
+    return shift[cluster[:, None], turn % shift.shape[1]].reshape(shape)
+
+
+def _of_mass(shares: Shares, mass: Tensor) -> dict[str, Tensor]:
+    found = node_quantiles(shares, mass, list(QUANTILES.values()))
+    return _columns(shares.moments(mass), found)
+
+
+def _of_axis(shares: Shares, grid: ExactGrid, name: str) -> dict[str, Tensor]:
+    axis, shape = list(grid.axes.shapes).index(name), shares.nodes.unit.shape
+    values = grid.axes.along(name, shares.nodes.unit[..., axis].reshape(-1)).reshape(shape[:2])
+    unit = axis_quantiles(shares, axis, list(QUANTILES.values()))
+    found = grid.axes.along(name, unit.reshape(-1)).reshape(unit.shape)
+    return _columns(shares.moments(values.double()), found)
+
+
+def _columns(moments: tuple[Tensor, Tensor], quantiles: Tensor) -> dict[str, Tensor]:
+    named = {suffix: quantiles[:, i] for i, suffix in enumerate(QUANTILES)}
+    return {"mean": moments[0], "std": moments[1], **named}

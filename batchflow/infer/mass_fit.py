@@ -99,6 +99,18 @@ def fit_mass(
     return _integrate(photometry, log_flux, mass, limits, slopes)
 
 
+def rough_height(photometry: Photometry, log_flux: Tensor, slopes: Slopes) -> Tensor:
+    """Ln likelihood of cells at their least-squares mass, roughly, (n,); arguments as of `fit_mass`.
+
+    Every band's variance holds what the flux varies by within the cell; bands are taken one by one.
+    """
+    model = (log_flux + _least_squares(photometry, log_flux)[:, None]).exp()
+    loose = _looseness(slopes, log_flux) * model * model
+    variance = photometry.terms.variance(model) + loose
+    residual = photometry.seen.flux - model
+    return -0.5 * torch.where(photometry.detected, residual.square() / variance, 0.0).sum(-1)
+
+
 def draw_mass(fit: MassFit, limits: Range, uniform: Tensor) -> tuple[Tensor, Tensor]:
     """Draw a mass for each model.
 
@@ -116,10 +128,10 @@ def draw_mass(fit: MassFit, limits: Range, uniform: Tensor) -> tuple[Tensor, Ten
     tuple of Tensor, shape (n,)
         Ln mass [ln Msun], and the natural logarithm of the density that it was drawn from.
     """
-    share = (fit.log_plateau - fit.log_peak).sigmoid().clamp(LEAST_SHARE, 1 - LEAST_SHARE)
+    share = sigmoid(fit.log_plateau - fit.log_peak).clamp(LEAST_SHARE, 1 - LEAST_SHARE)
     scale = LOGISTIC * fit.width
     top = torch.minimum(limits.high, fit.centre + 2 * fit.width)
-    below, above = (((edge - fit.centre) / scale).sigmoid() for edge in limits)
+    below, above = (sigmoid((edge - fit.centre) / scale) for edge in limits)
     flat = limits.low + (top - limits.low) * uniform / share
     place = below + (above - below) * ((uniform - share) / (1 - share)).clamp(1e-7, 1 - 1e-7)
     peaked = fit.centre + scale * torch.logit(place.clamp(1e-7, 1 - 1e-7))
@@ -128,7 +140,22 @@ def draw_mass(fit: MassFit, limits: Range, uniform: Tensor) -> tuple[Tensor, Ten
     slope = torch.nn.functional.logsigmoid(away) + torch.nn.functional.logsigmoid(-away)
     peak = (1 - share).log() + slope - scale.log() - (above - below).clamp(min=1e-12).log()
     plateau = torch.where(mass <= top, share.log() - (top - limits.low).clamp(min=1e-6).log(), -torch.inf)
-    return mass, torch.logaddexp(peak, plateau)
+    return mass, logaddexp(peak, plateau)
+
+
+def sigmoid(values: Tensor) -> Tensor:
+    """The logistic function, of each element by itself.
+
+    torch's own, and its logaddexp, compute what is left over at the end of an array in another way than the
+    rest: the last digits of a cluster's posterior would depend on how many neighbours it has.
+    """
+    return 1 / (1 + (-values).exp())
+
+
+def logaddexp(one: Tensor, other: Tensor) -> Tensor:
+    """Logarithm of the sum of exponentials, of each element by itself (see `sigmoid`)."""
+    top, low = torch.maximum(one, other), torch.minimum(one, other)
+    return top + torch.where(top == low, 0.0, low - top).exp().log1p()
 
 
 def _least_squares(photometry: Photometry, log_flux: Tensor) -> Tensor:
@@ -203,7 +230,7 @@ def _integrate(
     # Beyond an edge of the range, the likelihood falls off from the edge as its slope there says.
     width = 1 / (information.sqrt() + found.score.sum(-1).abs())
     away = ((edge - mass) / (LOGISTIC * width) for edge in limits)
-    below, above = (place.sigmoid() for place in away)
+    below, above = (sigmoid(place) for place in away)
     whole = (width * math.sqrt(2 * math.pi) * (above - below).clamp(min=1e-9)).log()
     lowest = log_likelihood(photometry, (log_flux + limits.low[:, None])[:, None])[:, 0]
     plateau = lowest + (mass - 2 * width - limits.low).clamp(min=1e-9).log()

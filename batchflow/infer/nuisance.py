@@ -19,12 +19,15 @@ from numpy.typing import NDArray
 
 from batchflow.mocks.prior import quantile
 from batchflow.prior_settings import Distribution, PriorSettings
+from batchflow.settings import GridUse
 
 Floats = NDArray[np.float64]
 POINTS = {0: 1, 1: 16, 2: 32, 3: 64}
 """Points of the lattice, by number of continuous parameters."""
 GRID_AXES = 3
 """Most parameters beside the mass that the exact grid can have; marginalised ones it can not."""
+CHEAP_GRID = 3
+"""Most parameters of a job whose every cluster has its quantiles from the exact grid by default."""
 MAX_EVALUATIONS = 256
 """Most points times combinations of listed values: likelihoods that one draw may cost."""
 
@@ -89,6 +92,27 @@ def _lattice(dimensions: int) -> Floats:
     ratio = {0: 1.0, 1: 1.0, 2: 1.618033988749895, 3: 1.324717957244746}[dimensions]
     irrational = ratio ** -np.arange(1.0, max(dimensions, 1))
     return np.concatenate([steps / n, steps * irrational % 1.0], axis=1)[:, :dimensions]
+
+
+def grid_use(chosen: GridUse, n_parameters: int) -> GridUse:
+    """What the exact grid of a job is used for.
+
+    Parameters
+    ----------
+    chosen : str
+        Of the job.
+    n_parameters : int
+        Inferred ones, the mass among them: the grid of three costs about what the draws cost, that of
+        four many times as much.
+
+    Returns
+    -------
+    str
+        The choice that "auto" stands for; any other as it is.
+    """
+    if chosen != "auto":
+        return chosen
+    return "summary" if n_parameters <= CHEAP_GRID else "fallback"
 
 
 def why_no_grid(prior: PriorSettings) -> str:

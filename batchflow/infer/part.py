@@ -5,13 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import pyarrow.parquet as pq
-
 from batchflow.infer.clusters import from_catalogue
 from batchflow.infer.draw import Options, Rescue, draw_posteriors
 from batchflow.infer.posterior import cached_model
 from batchflow.infer.table import draws_table
-from batchflow.shards import write_table
+from batchflow.shards import read_table, write_table
 
 
 def infer_part(
@@ -36,7 +34,7 @@ def infer_part(
     int
         Number of rows.
     """
-    table = pq.read_table(catalogue, partitioning=None)
+    table = read_table(catalogue)
     model, proposal = cached_model(settings["model"], settings["weights"])
     clusters = from_catalogue(table, model.bands)
     way = Rescue(settings["min_efficiency"], settings["max_draws"], settings["grid"])

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from batchflow import stages
-from batchflow.catalogue.ingest import find_catalogue
+from batchflow.catalogue.index import find_catalogue
 from batchflow.catalogue.partition import Part
 from batchflow.config import Job
 from batchflow.errors import UserError

@@ -16,6 +16,7 @@ from batchflow import schema
 from batchflow.catalogue.files import checksum
 from batchflow.errors import UserError
 from batchflow.flow.checkpoint import PosteriorNetwork, load_model
+from batchflow.flow.description import REFERENCE_FILE
 from batchflow.infer.clusters import Clusters
 from batchflow.infer.disagreement import member_spread
 from batchflow.infer.draw import Draws, Options, Proposal, Rescue, draw_posteriors
@@ -23,7 +24,7 @@ from batchflow.infer.given import Given, given_arrays, given_table, is_table
 from batchflow.infer.marginal import ExactModel
 from batchflow.infer.nuisance import Nuisances
 from batchflow.infer.ood import OOD_PVALUE, ood_pvalues
-from batchflow.infer.reference import REFERENCE_FILE, Reference, load_reference
+from batchflow.infer.reference import Reference, load_reference
 from batchflow.infer.support import outside_training
 from batchflow.infer.table import posterior_flags, posterior_table, summary_columns
 from batchflow.mocks.noise import DEFAULT_SURVEY
@@ -228,7 +229,7 @@ def _catalogue(given: Given) -> pa.Table:
     """The rows of a catalogue that has nothing but photometry."""
     clusters, n = given.clusters, len(given.ids)
     columns: dict[str, Any] = {
-        "galaxy": pa.array(list(given.galaxies), pa.string()).dictionary_encode(),
+        "galaxy": list(given.galaxies),
         "survey": list(clusters.surveys),
         "object_id": list(given.ids),
         "distance_mpc": clusters.distance_mpc,

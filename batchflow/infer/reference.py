@@ -18,6 +18,7 @@ import torch
 from torch import Generator, Tensor
 
 from batchflow.errors import UserError
+from batchflow.flow.description import REFERENCE_FILE
 from batchflow.flow.features import Features, make_features, on_device
 from batchflow.keys import key
 from batchflow.mocks.noise import NoiseModel
@@ -25,7 +26,6 @@ from batchflow.shards import write_bytes
 from batchflow.train.data import ShardSet
 from batchflow.train.simulate import simulate
 
-REFERENCE_FILE = "reference.safetensors"
 N_REFERENCES, N_CALIBRATION = 4096, 131_072
 """Mocks that distances are taken to, and simulated observations that they are counted on."""
 SIGNAL_BINS = 8

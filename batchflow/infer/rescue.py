@@ -6,7 +6,7 @@ much, so a hopeless cluster goes to the grid at once. Each cluster's fate depend
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import numpy as np
@@ -23,10 +23,11 @@ from batchflow.infer.draw import (
     draws_at_once,
     weigh_sample,
 )
-from batchflow.infer.exact_summary import ExactSummary, exact_summaries, sample_grid
+from batchflow.infer.exact_summary import exact_summaries, find_posteriors, sample_grid
 from batchflow.infer.summary import summarise
 from batchflow.keys import generator
 from batchflow.schema import Flag
+from batchflow.watch import alive
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]
@@ -36,8 +37,7 @@ CLUSTERS_AT_ONCE = {"cpu": 32, "cuda": 1024}
 
 def grid_alone(proposal: Proposal, options: Options) -> bool:
     """Whether every posterior comes from the grid, so that nothing need be drawn from the flow."""
-    way = options.rescue
-    return options.certify and way is not None and way.grid == "always" and proposal.grid is not None
+    return options.certify and proposal.use_of_grid(options.rescue) == "always"
 
 
 def rescue(proposal: Proposal, clusters: Clusters, draws: Draws, options: Options) -> Draws:
@@ -62,22 +62,23 @@ def rescue(proposal: Proposal, clusters: Clusters, draws: Draws, options: Option
     way = options.rescue
     if way is None or not options.certify or not clusters.usable.any():
         return draws
-    draws = _with_columns(draws)
-    alone = grid_alone(proposal, options)
+    exact_wanted = way.grid not in ("never", "fallback")
+    draws = _with_columns(draws, clusters.usable & exact_wanted)
+    alone, use = grid_alone(proposal, options), proposal.use_of_grid(way)
     turns = max(1, way.max_draws // options.draws)
     if turns > 1 and not alone:
         hopeful = _low(clusters, draws, way) & (draws.efficiency * turns >= way.min_efficiency)
         size = max(1, draws_at_once(proposal) // options.draws)
         more = _each(clusters, np.flatnonzero(hopeful), size, _more_draws(proposal, options, turns))
         _put(draws, more, Flag.MORE_DRAWS)
-    if way.grid != "never" and proposal.grid is not None:
+    if use != "never":
         low = clusters.usable if alone else _low(clusters, draws, way)
         size = CLUSTERS_AT_ONCE.get(proposal.network.device.type, 32)
-        found = _each(clusters, np.flatnonzero(low), size, _grid_draws(proposal, options, turns))
+        found = _each(clusters, np.flatnonzero(low), size, _grid_draws(proposal, options))
         _put(draws, found, Flag.GRID_POSTERIOR)
-        if way.grid == "summary":
+        if use == "summary":
             others = np.flatnonzero(clusters.usable & (_methods(draws) & Flag.GRID_POSTERIOR == 0))
-            work = partial(_grid_summaries, proposal, options, turns)
+            work = partial(_grid_summaries, proposal, options)
             for rows in _chunks(others, size):
                 _put_summaries(draws, rows, work(clusters.rows(rows)))
     return draws
@@ -151,8 +152,10 @@ def _each(
     return [(rows, work(clusters.rows(rows))) for rows in _chunks(index, size)]
 
 
-def _chunks(index: Rows, size: int) -> list[Rows]:
-    return [index[start : start + size] for start in range(0, len(index), size)]
+def _chunks(index: Rows, size: int) -> Iterator[Rows]:
+    for start in range(0, len(index), size):
+        alive()
+        yield index[start : start + size]
 
 
 def _more_draws(proposal: Proposal, options: Options, turns: int) -> Callable[[Clusters], Draws]:
@@ -164,27 +167,27 @@ def _more_draws(proposal: Proposal, options: Options, turns: int) -> Callable[[C
     return work
 
 
-def _grid_summaries(proposal: Proposal, options: Options, turns: int, clusters: Clusters) -> ExactSummary:
-    sample = sample_grid(proposal, clusters, options.seed, options.draws * turns)
-    return exact_summaries(proposal, clusters, options.seed, sample)
+def _grid_summaries(proposal: Proposal, options: Options, clusters: Clusters) -> dict[str, Floats]:
+    found = find_posteriors(proposal, clusters, options.seed, 1)
+    return exact_summaries(proposal, clusters, options.seed, found)
 
 
-def _grid_draws(proposal: Proposal, options: Options, turns: int) -> Callable[[Clusters], Draws]:
+def _grid_draws(proposal: Proposal, options: Options) -> Callable[[Clusters], Draws]:
     def work(clusters: Clusters) -> Draws:
-        sample = sample_grid(proposal, clusters, options.seed, options.draws * turns)
-        kept = (sample.theta[:, : options.draws], sample.log_q[:, : options.draws])
-        found = weigh_sample(proposal, clusters, sample.photometry, options, kept)
-        return found._replace(refined=exact_summaries(proposal, clusters, options.seed, sample)[0])
+        found = find_posteriors(proposal, clusters, options.seed, options.draws)
+        sample = sample_grid(proposal, clusters, options.seed, options.draws, found)
+        draws = weigh_sample(proposal, clusters, found.photometry, options, sample)
+        return draws._replace(refined=exact_summaries(proposal, clusters, options.seed, found))
 
     return work
 
 
-def _put_summaries(draws: Draws, rows: Rows, found: ExactSummary) -> None:
-    """Put summaries in their place where more effective draws are behind them than behind the draws."""
-    columns, effective = found
-    better = effective > np.nan_to_num(draws.efficiency[rows]) * draws.log_weights.shape[1]
+def _put_summaries(draws: Draws, rows: Rows, columns: dict[str, Floats]) -> None:
+    """Put the exact summaries in place of those of draws, where they are known."""
     for name, column in columns.items():
-        draws.refined[name][rows[better]] = column[better]
+        known = np.isfinite(column)
+        draws.refined[name][rows[known]] = column[known]
+        _methods(draws)[rows[known]] &= ~np.int32(Flag.SAMPLED_SUMMARY)
 
 
 def _log_ratio(draws: Draws) -> Floats:
@@ -218,12 +221,13 @@ def _summaries(rounds: list[Draws], weights: Floats) -> dict[str, Floats]:
     return columns
 
 
-def _with_columns(draws: Draws) -> Draws:
+def _with_columns(draws: Draws, sampled: NDArray[np.bool_]) -> Draws:
+    """Draws with empty columns; `sampled` marks summaries that shall be exact and are not yet."""
     n = len(draws.efficiency)
     one = np.full((1, 1), 1.0)
     names = [f"{name}_{suffix}" for name in draws.values for suffix in summarise(one, one)]
     empty = {name: np.full(n, np.nan) for name in names}
-    return draws._replace(method=np.zeros(n, np.int32), refined=empty)
+    return draws._replace(method=(Flag.SAMPLED_SUMMARY * sampled).astype(np.int32), refined=empty)
 
 
 def _put(draws: Draws, found: list[tuple[Rows, Draws]], flag: Flag) -> None:
@@ -236,5 +240,7 @@ def _put(draws: Draws, found: list[tuple[Rows, Draws]], flag: Flag) -> None:
         for field in ("values", "nuisances", "refined"):
             for name, column in getattr(new, field).items():
                 getattr(draws, field)[name][rows[better]] = column[better]
-        if draws.method is not None:
-            draws.method[rows[better]] |= np.int32(flag)
+        _methods(draws)[rows[better]] |= np.int32(flag)
+        if flag == Flag.GRID_POSTERIOR:
+            known = better & np.isfinite(next(iter(new.refined.values())))
+            _methods(draws)[rows[known]] &= ~np.int32(Flag.SAMPLED_SUMMARY)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.signal import find_peaks
 
 from batchflow.schema import MAX_MODES, QUANTILES
 
@@ -108,10 +108,10 @@ def find_modes(parameters: Floats, weights: Floats, age_range: tuple[float, floa
     Modes
         At least one, at most `schema.MAX_MODES`.
     """
-    edges = np.linspace(*age_range, 1 + max(8, round((age_range[1] - age_range[0]) / (MODE_BANDWIDTH / 4))))
+    bins = _bins(*age_range)
     # Draws beyond an edge of the range by rounding belong to its first or last bin.
-    cells = np.clip(np.searchsorted(edges, parameters[:, 0], side="right") - 1, 0, len(edges) - 2)
-    cuts = _valleys(_smooth(_sums(cells, weights, len(edges) - 1), edges))
+    cells = np.searchsorted(bins.inner, parameters[:, 0], side="right")
+    cuts = _valleys(bins.smooth(_sums(cells, weights, len(bins.inner) + 1)))
     label = np.searchsorted(cuts, cells)
     share = _sums(label, weights, len(cuts) + 1)
     kept = [mode for mode in np.argsort(-share, kind="stable") if share[mode] >= MODE_WEIGHT][:MAX_MODES]
@@ -122,28 +122,44 @@ def find_modes(parameters: Floats, weights: Floats, age_range: tuple[float, floa
 
 def _moments(parameters: Floats, weights: Floats) -> tuple[Floats, Floats]:
     """Mean and standard deviation of each parameter, (n_parameters,)."""
-    mean = np.average(parameters, axis=0, weights=weights)
-    return mean, np.sqrt(np.average((parameters - mean) ** 2, axis=0, weights=weights))
+    share = weights / weights.sum()
+    mean = share @ parameters
+    return mean, np.sqrt(share @ (parameters - mean) ** 2)
 
 
 def _sums(cells: NDArray[np.int64], weights: Floats, n: int) -> Floats:
     return np.bincount(cells, weights, minlength=n).astype(np.float64)
 
 
-def _smooth(density: Floats, edges: Floats) -> Floats:
-    """Convolve with a Gaussian of `MODE_BANDWIDTH`, reflecting at the edges of the prior."""
+class _Bins(NamedTuple):
+    """Bins of the log age, and how their content is smoothed."""
+
+    inner: Floats
+    """Edges between bins."""
+    padded: NDArray[np.int64]
+    """Bins with their reflections at the edges of the prior."""
+    kernel: Floats
+
+    def smooth(self, density: Floats) -> Floats:
+        """Convolve with a Gaussian of `MODE_BANDWIDTH`."""
+        return np.convolve(density[self.padded], self.kernel, mode="valid")
+
+
+@lru_cache(maxsize=16)
+def _bins(low: float, high: float) -> _Bins:
+    """The same for every cluster."""
+    edges = np.linspace(low, high, 1 + max(8, round((high - low) / (MODE_BANDWIDTH / 4))))
     step = edges[1] - edges[0]
     reach = int(np.ceil(3 * MODE_BANDWIDTH / step))
     kernel = np.exp(-0.5 * (np.arange(-reach, reach + 1) * step / MODE_BANDWIDTH) ** 2)
-    padded = np.pad(density, reach, mode="symmetric")
-    return np.convolve(padded, kernel / kernel.sum(), mode="valid")
+    padded = np.pad(np.arange(len(edges) - 1), reach, mode="symmetric")
+    return _Bins(edges[1:-1], padded, kernel / kernel.sum())
 
 
 def _valleys(density: Floats) -> NDArray[np.int64]:
     """Cells at the bottom of the valleys that part two peaks."""
     framed = np.concatenate([[0.0], density, [0.0]])
-    peaks, _ = find_peaks(framed)
-    peaks = peaks - 1
+    peaks = _peaks(framed) - 1
     cuts: list[int] = []
     last = peaks[0] if len(peaks) else 0
     for peak in peaks[1:]:
@@ -154,3 +170,11 @@ def _valleys(density: Floats) -> NDArray[np.int64]:
         elif density[peak] > density[last]:
             last = peak
     return np.array(cuts, dtype=np.int64)
+
+
+def _peaks(density: Floats) -> NDArray[np.int64]:
+    """Cells higher than both neighbours, of a flat top its middle; `scipy.signal` loads slowly."""
+    steps = np.flatnonzero(np.diff(density))
+    rises = density[steps + 1] > density[steps]
+    tops = np.flatnonzero(rises[:-1] & ~rises[1:])
+    return (steps[tops] + 1 + steps[tops + 1]) // 2

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from batchflow import schema, stages
@@ -26,7 +25,7 @@ from batchflow.physics.cigale_table import (
 from batchflow.physics.engine import open_engine
 from batchflow.physics.table import FluxTable
 from batchflow.plan import Plan, Unit, fingerprint, make_plan
-from batchflow.shards import write_table
+from batchflow.shards import read_table, write_table
 
 ROWS_PER_PART = 1000
 """Nodes in one part: some seconds of CIGALE's time."""
@@ -166,5 +165,5 @@ def _unit(run: RunFolder, start: int, stop: int) -> Unit:
 
 
 def _read_part(path: str) -> NDArray[np.float64]:
-    table = pq.read_table(path)
+    table = read_table(path)
     return np.stack([column.to_numpy() for column in table.columns], axis=1)

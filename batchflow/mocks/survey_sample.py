@@ -12,11 +12,11 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from batchflow.mocks.error_fit import MOST
 from batchflow.schema import error_column, flux_column, limit_column
+from batchflow.shards import read_table
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
@@ -38,7 +38,7 @@ class CatalogueParts:
         """Photometry and survey of each part."""
         names = [name(band) for name in (flux_column, error_column, limit_column) for band in self.bands]
         for path in self.paths:
-            yield pq.read_table(path, columns=["survey", *names], partitioning=None)
+            yield read_table(path, ["survey", *names])
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from math import isnan
 from typing import TYPE_CHECKING
 
 import pyarrow as pa
@@ -13,6 +15,8 @@ if TYPE_CHECKING:
 
 NOTHING = "\N{EN DASH}"
 """In place of a value that is not there."""
+EVEN_FROM, EVEN_BELOW = 0.005, 100.0
+"""Columns of numbers about this large are shown to three decimals: shares, differences, deviations."""
 MOST_ROWS = 60
 """Rows of a table in the page at most."""
 
@@ -69,6 +73,14 @@ class Listing:
     rows: tuple[tuple[object, ...], ...]
     left_out: int = 0
     """Rows that are not shown."""
+
+    @cached_property
+    def texts(self) -> tuple[tuple[str, ...], ...]:
+        """The rows as a person reads them: numbers of a column that are of one kind have as many decimals."""
+        if not self.rows:
+            return ()
+        named = zip(self.head, zip(*self.rows, strict=True), strict=True)
+        return tuple(zip(*(_column_texts(name, column) for name, column in named), strict=True))
 
 
 Block = Paragraph | Absence | Markdown | Picture | Row | Listing
@@ -144,6 +156,20 @@ def shown(value: object) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(shown, value))
     return str(value)
+
+
+def _column_texts(name: str, column: Sequence[object]) -> list[str]:
+    numbers = [value if isinstance(value, float) and not isnan(value) else None for value in column]
+    sizes = sorted(abs(value) for value in numbers if value)
+    alike = bool(sizes) and sizes[-1] < EVEN_BELOW and sizes[len(sizes) // 2] >= EVEN_FROM
+    # What counts of a p-value is how small it is.
+    if not alike or set(name.split()) & {"p", "pvalue", "corrected", "efficiency"}:
+        return [shown(value) for value in column]
+    # Adding zero makes 0.0 of -0.0.
+    return [
+        shown(value) if number is None else f"{round(number, 3) + 0.0:.3f}"
+        for value, number in zip(column, numbers, strict=True)
+    ]
 
 
 def _decimal(value: float) -> str:

@@ -128,20 +128,9 @@ def one_cluster(run: Run, object_id: str, galaxy: str | None = None) -> OneClust
     UserError
         When there is no such cluster, or one in several galaxies.
     """
-    found = find_rows(run, "posterior", str(object_id), galaxy)
-    galaxies = sorted(set(found["galaxy"].to_pylist()))
-    if not galaxies:
-        where = f"galaxy {galaxy!r}" if galaxy is not None else "any galaxy"
-        raise UserError(
-            f"no cluster {object_id!r} in {where} of {run.folder.root}; expected an `object_id` of its "
-            "posterior table (`batchflow query RUN` lists them)"
-        )
-    if len(galaxies) > 1:
-        listed = ", ".join(galaxies[:10])
-        raise UserError(
-            f"object {object_id!r} is in {len(galaxies)} galaxies ({listed}); give one as `galaxy`"
-        )
-    return OneCluster(run, galaxies[0], str(object_id), found.slice(0, 1).to_pylist()[0])
+    place = run.galaxy_of(str(object_id), galaxy)
+    row = find_rows(run, "posterior", str(object_id), place).slice(0, 1).to_pylist()[0]
+    return OneCluster(run, place, str(object_id), row)
 
 
 def find_rows(run: Run, table: str, object_id: str, galaxy: str | None) -> pa.Table:

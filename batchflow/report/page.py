@@ -13,7 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markdown_it import MarkdownIt
 from markupsafe import Markup
 
-from batchflow.report.content import Absence, Section, shown
+from batchflow.report.content import Absence, Section
 from batchflow.report.data import ReportData
 from batchflow.report.pictures import DPI, png
 from batchflow.report.plan import PAGE
@@ -140,7 +140,6 @@ def _environment() -> Environment:
         kinds=lambda block: type(block).__name__,
         is_number=_is_number,
         numeric=lambda block, i: any(_is_number(row[i]) for row in block.rows),
-        shown=shown,
         markdown=_markdown,
     )
     return found

@@ -13,7 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from batchflow import schema
-from batchflow.catalogue.ingest import find_catalogue, survey_pieces
+from batchflow.catalogue.index import find_catalogue, survey_pieces
 from batchflow.catalogue.read import CatalogueReader
 from batchflow.config import Job
 from batchflow.errors import UserError, nearest

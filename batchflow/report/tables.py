@@ -23,7 +23,7 @@ def galaxy_table(posterior: pa.Table) -> pa.Table:
     pyarrow.Table
         Sorted by galaxy.
     """
-    plain = posterior["galaxy"].cast(pa.string())
+    plain = posterior["galaxy"]
     names = sorted(pc.unique(plain).to_pylist())
     return pa.Table.from_pylist(
         [_galaxy_row(name, posterior.filter(pc.equal(plain, name))) for name in names]

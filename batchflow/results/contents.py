@@ -69,8 +69,8 @@ def list_macros(folder: str | Path) -> pa.Table:
 
 def _about(field: pa.Field) -> dict[str, str]:
     notes = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
-    type_ = field.type.value_type if pa.types.is_dictionary(field.type) else field.type
-    shown = f"list of {type_.value_type}" if pa.types.is_list(type_) else str(type_)
+    is_list = pa.types.is_list(field.type)
+    shown = f"list of {field.type.value_type}" if is_list else str(field.type)
     return {
         "column": field.name,
         "type": shown,

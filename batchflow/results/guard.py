@@ -45,6 +45,36 @@ def check_reads(connection: duckdb.DuckDBPyConnection, sql: str, macros: Iterabl
     _check_tree(_parse(connection, sql[explained.end() :] if explained else sql), FUNCTIONS | set(macros))
 
 
+def sampled_ids(connection: duckdb.DuckDBPyConnection, sql: str) -> list[str]:
+    """Ids that a statement gives to `sample_draws` as they stand, not computed.
+
+    Parameters
+    ----------
+    connection : duckdb.DuckDBPyConnection
+        Used to parse.
+    sql : str
+        A statement that `check_reads` let pass.
+
+    Returns
+    -------
+    list of str
+        In the order in which they stand.
+    """
+    explained = EXPLAIN.match(sql)
+    calls = [
+        node["function"]["arguments"]
+        for node in _nodes(_parse(connection, sql[explained.end() :] if explained else sql))
+        if node.get("type") == "TABLE_FUNCTION" and node["function"]["function_name"] == "sample_draws"
+    ]
+    named = [(given[0] if not given[0]["name"] else _argument(given, "id")) for given in calls if given]
+    literals = [given["expression"].get("literal", {}) for given in named if given is not None]
+    return [literal["text"] for literal in literals if literal.get("kind") == "STRING"]
+
+
+def _argument(given: list[dict[str, Any]], name: str) -> dict[str, Any] | None:
+    return next((argument for argument in given if argument["name"] == name), None)
+
+
 def _parse(connection: duckdb.DuckDBPyConnection, sql: str) -> dict[str, Any]:
     rows = connection.execute("SELECT json_serialize_sql(?)", [sql]).fetchall()
     tree: dict[str, Any] = json.loads(rows[0][0])

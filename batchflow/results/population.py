@@ -20,7 +20,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from batchflow.errors import UserError, nearest
@@ -32,7 +31,7 @@ from batchflow.plan import fingerprint, flatten
 from batchflow.prior_settings import Distribution, PriorSettings
 from batchflow.results.stored import StoredDraws, draws_files, read_draws, stored_prior, stored_settings
 from batchflow.schema import QUANTILES, Flag
-from batchflow.shards import write_table
+from batchflow.shards import read_table, write_table
 
 Floats = NDArray[np.float64]
 
@@ -259,10 +258,10 @@ def _of_galaxy(
 
 def _used(path: Path, run: RunFolder, mask: int) -> tuple[StoredDraws, Floats]:
     """Draws of a part, and posterior medians of `PARAMETERS`, NaN where a flag leaves a cluster out."""
-    draws = read_draws(pq.read_table(path, partitioning=None))
+    draws = read_draws(read_table(path))
     names = ["flags", *(f"{name}_q50" for name in PARAMETERS)]
     beside = run.posterior / path.relative_to(run.draws)
-    summary = pq.read_table(beside, columns=names, partitioning=None)
+    summary = read_table(beside, names)
     flags = np.asarray(summary["flags"].to_numpy())
     columns = [summary[name].to_numpy(zero_copy_only=False) for name in names[1:]]
     centres = np.stack(columns, axis=1).astype(np.float64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,9 +19,12 @@ import pyarrow.parquet as pq
 from batchflow import schema
 from batchflow.errors import UserError
 from batchflow.paths import RunFolder
-from batchflow.results.guard import check_reads
+from batchflow.results.guard import check_reads, sampled_ids
+from batchflow.results.ids import nearest_ids
 from batchflow.results.macros import Macro, create_macros, macros_for
 from batchflow.results.unfinished import MADE_BY
+from batchflow.seal import damaged
+from batchflow.shards import refuse_damaged
 
 BATCH_ROWS = 10_000
 FAILURES = (duckdb.Error, pa.ArrowException, OSError)
@@ -111,7 +114,8 @@ def open_database(run: RunFolder, limits: Limits = Limits()) -> Iterator[Databas
     Raises
     ------
     UserError
-        When the folder holds no table.
+        When the folder holds no table, or a damaged file: DuckDB itself would give other numbers. Of more
+        than `seal.MOST_READ` bytes, only the footers are looked at.
     """
     files = table_files(run)
     if not files:
@@ -122,7 +126,9 @@ def open_database(run: RunFolder, limits: Limits = Limits()) -> Iterator[Databas
         tempfile.TemporaryDirectory(prefix="batchflow-query-") as spill,
         duckdb.connect(":memory:", config={"python_enable_replacements": False}) as connection,
     ):
-        _lock_up(connection, sorted(chain.from_iterable(files.values())), spill, limits)
+        every = sorted(chain.from_iterable(files.values()))
+        refuse_damaged(damaged(map(Path, every)))
+        _lock_up(connection, every, spill, limits)
         tables = {name: _columns(found[0]) for name, found in files.items()}
         for name, found in files.items():
             connection.execute(_view(name, found, tables[name]))
@@ -223,22 +229,40 @@ def _start(database: Database, sql: str, limits: Limits) -> pa.RecordBatchReader
     explain = partial(_explain, database=database, sql=sql, limits=limits)
     try:
         check_reads(database.connection, sql, [macro.name for macro in database.macros if macro.table])
+        _check_ids(database.connection, sampled_ids(database.connection, sql))
         batches = database.connection.sql(sql).to_arrow_reader(BATCH_ROWS)
     except FAILURES as error:
         raise UserError(explain(error)) from None
-    columns = _named(batches.schema)
+    known = {field.name: field for name in _mentioned(database, sql) for field in database.tables[name]}
+    columns = _named(batches.schema, known)
     return pa.RecordBatchReader.from_batches(columns, _cast(batches, columns, explain))
 
 
-def _named(columns: pa.Schema) -> pa.Schema:
-    """Columns with their units; of several with one name, the second is called name_2."""
+def _check_ids(connection: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> None:
+    """A cluster that is not there would have no draws, and no row would say why."""
+    for wanted in ids:
+        if not connection.execute("SELECT 1 FROM draws WHERE object_id = ? LIMIT 1", [wanted]).fetchall():
+            known = connection.execute("SELECT DISTINCT object_id FROM draws").fetchall()
+            raise UserError(
+                f"draws has no cluster {wanted!r}; {nearest_ids(wanted, [row[0] for row in known])}"
+            )
+
+
+def _mentioned(database: Database, sql: str) -> list[str]:
+    """Tables that a statement names."""
+    return [name for name in database.tables if re.search(rf"\b{name}\b", sql, re.IGNORECASE)]
+
+
+def _named(columns: pa.Schema, known: Mapping[str, pa.Field]) -> pa.Schema:
+    """Columns with units, as the tables asked have them; of several with one name, the second is name_2."""
     fields: dict[str, pa.Field] = {}
     for column in columns:
         name, number = column.name, 1
         while name in fields:
             number += 1
             name = f"{column.name}_{number}"
-        fields[name] = schema.field(column.name, column.type).with_name(name)
+        like = known.get(column.name, schema.field(column.name, column.type))
+        fields[name] = pa.field(name, column.type, metadata=like.metadata)
     return pa.schema(list(fields.values()))
 
 
@@ -262,9 +286,10 @@ def _explain(error: Exception, database: Database, sql: str, limits: Limits) -> 
             f"the query needs more than {limits.memory_gib:g} GiB; ask for fewer columns or rows, or give it "
             f"more: --memory GIB ({text.splitlines()[0]})"
         )
-    named = [name for name in database.tables if re.search(rf"\b{name}\b", sql, re.IGNORECASE)]
     lines = [f"the query failed: {text}", f"tables of this run: {', '.join(sorted(database.tables))}"]
-    lines += [f"columns of {name}: {', '.join(database.tables[name].names)}" for name in named]
+    lines += [
+        f"columns of {name}: {', '.join(database.tables[name].names)}" for name in _mentioned(database, sql)
+    ]
     for name in sorted(MADE_BY.keys() - database.tables.keys()):
         if re.search(rf"\b{name}\b", text):
             lines.append(f"{name} is not there (yet): `batchflow {MADE_BY[name]}` makes it")

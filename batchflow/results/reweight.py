@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from scipy.special import logsumexp
 
@@ -43,7 +42,7 @@ from batchflow.results.stored import (
 )
 from batchflow.results.stored_fit import StoredFit, stored_fit
 from batchflow.schema import Flag
-from batchflow.shards import read_footer, write_json, write_table
+from batchflow.shards import read_footer, read_table, write_json, write_table
 
 Floats = NDArray[np.float64]
 SOURCE_FILE = "reweight.json"
@@ -153,8 +152,8 @@ def _reweight_part(path: Path, given: _Given, work: Path, change: Change) -> _Co
     if stored_prior(settings, path) != change.old:
         raise UserError(f"{path} was made under another prior than the other parts; infer the run anew")
     place = path.relative_to(RunFolder(source).draws)
-    summary = pq.read_table(RunFolder(source).posterior / place, partitioning=None)
-    stored = pq.read_table(path, partitioning=None)
+    summary = read_table(RunFolder(source).posterior / place)
+    stored = read_table(path)
     if summary["object_id"].to_pylist() != stored["object_id"].to_pylist():
         raise UserError(f"{path} and the posterior beside it hold other clusters; infer the run anew")
     before = read_draws(stored)

@@ -45,9 +45,8 @@ class Source:
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """Described columns; dictionaries are plain strings here."""
-        fields = [self.dataset.schema.field(name) for name in self.columns]
-        return described(pa.schema([_undictionaried(item) for item in fields]))
+        """Described columns."""
+        return described(pa.schema([self.dataset.schema.field(name) for name in self.columns]))
 
     @cached_property
     def facts(self) -> Facts:
@@ -124,7 +123,7 @@ def choose(dataset: ds.Dataset, columns: Sequence[str], galaxies: Sequence[str])
 
 def _galaxies(dataset: ds.Dataset) -> set[str]:
     batches = dataset.scanner(columns=["galaxy"]).to_batches()
-    return {name for batch in batches for name in pc.unique(batch["galaxy"].cast(pa.string())).to_pylist()}
+    return {name for batch in batches for name in pc.unique(batch["galaxy"]).to_pylist()}
 
 
 def ascii_text(text: str) -> bytes:
@@ -133,11 +132,7 @@ def ascii_text(text: str) -> bytes:
 
 
 def _octets(column: pa.Array, characters: int) -> int:
-    texts = column.cast(pa.string()).drop_null()
+    texts = column.drop_null()
     if pc.all(pc.string_is_ascii(texts)).as_py() is not False:
         return characters
     return max(len(ascii_text(text)) for text in texts.to_pylist())
-
-
-def _undictionaried(item: pa.Field) -> pa.Field:
-    return item.with_type(item.type.value_type) if pa.types.is_dictionary(item.type) else item

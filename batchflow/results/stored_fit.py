@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 from numpy.typing import NDArray
 
@@ -19,6 +18,7 @@ from batchflow.infer.marginal import compare
 from batchflow.infer.posterior import cached_model
 from batchflow.paths import RunFolder
 from batchflow.results.stored import read_draws
+from batchflow.shards import read_table
 from batchflow.train.plan import read_description
 
 Floats = NDArray[np.float64]
@@ -58,7 +58,7 @@ def stored_fit(
     if weights is None or weights != settings.get("weights") or not (run.catalogue / place).is_file():
         return None
     model, proposal = cached_model(str(run.model), str(weights))
-    table = pq.read_table(run.catalogue / place, partitioning=None)
+    table = read_table(run.catalogue / place)
     if len(proposal.model.nuisances) or table["object_id"].to_pylist() != stored["object_id"].to_pylist():
         return None
     clusters, draws = from_catalogue(table, model.bands), read_draws(stored)

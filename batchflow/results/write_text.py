@@ -93,7 +93,9 @@ def write_votable(path: Path, source: Source) -> None:
         What to write.
     """
     info = {NAME: json.dumps(source.provenance)}
-    head, tail = document(source.schema, source.facts.characters, info)
+    # A width of one is deprecated (VOTable 1.3, erratum 3), and text rows need none.
+    widths = {name: width for name, width in source.facts.characters.items() if width > 1}
+    head, tail = document(source.schema, widths, info)
     with path.open("wb") as out:
         out.write(f"{head}<DATA><TABLEDATA>\n".encode())
         for batch in source.batches():

@@ -9,14 +9,20 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from batchflow.flow.card import CARD_FILE, model_card
-from batchflow.flow.description import joint_checksum, load_description, write_description
+from batchflow.flow.description import (
+    HISTORY,
+    HISTORY_FILE,
+    joint_checksum,
+    load_description,
+    write_description,
+)
 from batchflow.made import made
-from batchflow.shards import write_table, write_text
+from batchflow.paths import remove
+from batchflow.shards import read_table, write_table, write_text
 
-HISTORY_FILE = "history.parquet"
+CHECKPOINT_FOLDER = "checkpoint"
 
 
 def finish_model(folder: Path, members: Sequence[str]) -> None:
@@ -34,11 +40,22 @@ def finish_model(folder: Path, members: Sequence[str]) -> None:
     UserError
         When a member is not whole.
     """
-    for trained in [folder / name for name in members] or [folder]:
+    for trained in _folders(folder, members):
+        remove(trained / CHECKPOINT_FOLDER)
         _stamp(trained)
     if members:
         _put_together(folder, members)
     write_text(folder / CARD_FILE, model_card(load_description(folder)))
+
+
+def is_finished(folder: Path, members: Sequence[str]) -> bool:
+    """Whether `finish_model` came to its end with a model that is trained."""
+    stamped = (folder / CARD_FILE).is_file() and "made" in load_description(folder)
+    return stamped and not any((own / CHECKPOINT_FOLDER).exists() for own in _folders(folder, members))
+
+
+def _folders(folder: Path, members: Sequence[str]) -> list[Path]:
+    return [folder / name for name in members] or [folder]
 
 
 def _stamp(folder: Path) -> None:
@@ -50,17 +67,19 @@ def _stamp(folder: Path) -> None:
 
 def _put_together(folder: Path, members: Sequence[str]) -> None:
     described = [load_description(folder / name) for name in members]
-    histories = [pq.read_table(folder / name / HISTORY_FILE) for name in members]
+    histories = [read_table(folder / name / HISTORY_FILE) for name in members]
     numbered = [
         table.append_column("member", pa.array(np.full(table.num_rows, place, np.int16)))
         for place, table in enumerate(histories)
     ]
-    write_table(folder / HISTORY_FILE, pa.concat_tables(numbered), {"kind": "history"})
     checksums = [own["weights_sha256"] for own in described]
+    footer = {"kind": "history", "of": joint_checksum(checksums)}
+    write_table(folder / HISTORY_FILE, pa.concat_tables(numbered), footer)
     entries = [
         {"folder": name, "weights_sha256": own["weights_sha256"], "training": own["training"]}
         for name, own in zip(members, described, strict=True)
     ]
     whole: dict[str, Any] = {"members": entries, "weights_sha256": joint_checksum(checksums)}
     figures = {name: fmean(own["training"][name] for own in described) for name in described[0]["training"]}
-    write_description(folder, described[0] | whole | {"training": figures})
+    first = {name: value for name, value in described[0].items() if name != HISTORY}
+    write_description(folder, first | whole | {"training": figures})

@@ -23,6 +23,7 @@ from torch import Tensor
 from batchflow.errors import UserError
 from batchflow.keys import generator, key
 from batchflow.schema import flux_column
+from batchflow.shards import read_table
 
 GROUP_BYTES = 2**30
 """Memory for one group of shards; while one is trained on, the next is read."""
@@ -90,7 +91,7 @@ class ShardSet:
             When a value is not finite or a flux is not positive.
         """
         fluxes = [flux_column(band) for band in self.bands]
-        table = pq.read_table(self.paths[shard], columns=[*self.parameters, *fluxes], memory_map=True)
+        table = read_table(self.paths[shard], [*self.parameters, *fluxes])
         table = table.slice(rows.start, rows.stop - rows.start)
         parameters = _matrix(table, self.parameters)
         values = _matrix(table, fluxes)

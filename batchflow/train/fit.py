@@ -18,13 +18,17 @@ import torch
 from batchflow.config import TrainSettings
 from batchflow.errors import UserError
 from batchflow.flow.checkpoint import new_network, save_model
-from batchflow.flow.density import Specification, with_mass
-from batchflow.flow.features import Features, make_features
+from batchflow.flow.density import Batch, Specification, with_mass
+from batchflow.flow.description import HISTORY, HISTORY_FILE
+from batchflow.flow.features import make_features
 from batchflow.keys import key
 from batchflow.train import resume
+from batchflow.train.assemble import CHECKPOINT_FOLDER
 from batchflow.train.data import Batches, Mocks, ShardSet, joined
-from batchflow.train.history import Record, read_history, write_history
+from batchflow.train.hands import hired
+from batchflow.train.history import Record, write_history
 from batchflow.train.optimise import Optimisation
+from batchflow.train.parts import parts
 from batchflow.train.patience import Patience
 from batchflow.train.prepare import prepare
 from batchflow.train.simulate import simulate
@@ -38,7 +42,8 @@ ROWS_AT_ONCE = 4096
 """Held-out mocks evaluated together."""
 RECORD_STEPS = 250
 """Steps between records; there is at least one record an epoch."""
-HISTORY_FILE, CHECKPOINT_FOLDER = "history.parquet", "checkpoint"
+SHARED_ROWS = 250_000
+"""Rows of a whole training from which on it is worth the seconds that further processes take to start."""
 
 
 @dataclass(frozen=True)
@@ -103,10 +108,10 @@ def train(
             f"the mocks have the parameters {', '.join(training.shards.parameters)}, the prior has "
             f"{', '.join(training.specification.parameters)}; make the mocks again: batchflow mocks JOB"
         )
-    with crew(torch.device(device)) as hands:
-        fit = _Fit(training, Path(folder), torch.device(device), hands)
+    with crew(torch.device(device)) as threaded:
+        fit = _Fit(training, Path(folder), torch.device(device), threaded)
         fit.run(progress or (lambda _: None))
-    fit.network.description = training.description | {"training": fit.figures()}
+    fit.network.description = training.description | {"training": fit.figures(), HISTORY: fit.records}
     save_model(fit.folder, fit.network)
     resume.remove_checkpoint(fit.folder / CHECKPOINT_FOLDER)
     return fit.figures()
@@ -115,9 +120,9 @@ def train(
 class _Fit:
     """A training under way."""
 
-    def __init__(self, training: Training, folder: Path, device: torch.device, hands: Crew) -> None:
+    def __init__(self, training: Training, folder: Path, device: torch.device, threaded: Crew) -> None:
         self.begun = time.monotonic()
-        self.hands = hands
+        self.crew = threaded
         self.training, self.folder, self.device = training, folder, device
         settings, seed = training.settings, training.seed
         self.settings = training.description.get("settings", {})
@@ -130,10 +135,9 @@ class _Fit:
         self.network.density.emulator.requires_grad_(False)
         self.network.density.to(device)
         self.noise = self.network.noise_on(device)
-        self.optimisation = Optimisation(self.network.density, settings.learning_rate, hands)
+        self.optimisation = Optimisation(self.network.density.flow, settings.learning_rate)
         self.batches = Batches(training.shards, settings.batch, seed, device)
         self.epoch_steps = [self.batches.steps(epoch) for epoch in range(settings.epochs)]
-        self.held_out = self._simulated(training.shards.read_held_out(HELD_OUT_ROWS).to(device), "held out")
         self.held_out_loss = float("nan")
         self.step = 0
         self.recorded = (0, 0.0)
@@ -142,14 +146,24 @@ class _Fit:
         self.saved = time.monotonic()
         if saved is not None:
             self._restore(saved)
+        self.held_out = self._simulated(training.shards.read_held_out(HELD_OUT_ROWS).to(device), "held out")
 
     def run(self, progress: Callable[[TrainingProgress], None]) -> None:
         """Train to the end of the last epoch or of the time."""
+        flow, batch = self.network.density.flow, self.batches.batch
+        with hired(self._worthwhile_hands(), flow, batch) as hands:
+            self.optimisation.share(hands)
+            self._run(progress)
+        if not self.records:  # resumed at the very end, and the history is gone
+            self._record(self._place(self.step - 1))
+        self.held_out_loss = self.patience.settle(self.records[-1].held_out_loss, self.network.density)
+
+    def _run(self, progress: Callable[[TrainingProgress], None]) -> None:
         done = self._fraction()
         while done < 1:
             epoch, start = self._place(self.step)
-            for batch, example in enumerate(self._examples(epoch, start), start=start):
-                self.optimisation.step(*example, done)
+            for batch, examples in enumerate(self._examples(epoch, start), start=start):
+                self.optimisation.step(examples, done)
                 self.step += 1
                 done = self._fraction()
                 self._note(epoch, batch, done)
@@ -158,9 +172,11 @@ class _Fit:
                 progress(TrainingProgress(self.step, sum(self.epoch_steps), done, newest))
                 if done >= 1:
                     break
-        if not self.records:  # resumed at the very end, and the history is gone
-            self._record(self._place(self.step - 1))
-        self.held_out_loss = self.patience.settle(self.records[-1].held_out_loss, self.network.density)
+
+    def _worthwhile_hands(self) -> int:
+        """Processes to share each step among; none for a step of one part, or a short training."""
+        rows, number = sum(self.epoch_steps) * self.batches.batch, len(parts(self.batches.batch, self.device))
+        return min(self.crew.number, number) if rows >= SHARED_ROWS else 0
 
     def figures(self) -> dict[str, float]:
         """What came out, as numbers."""
@@ -177,33 +193,33 @@ class _Fit:
             "weights": weights,
         }
 
-    def _examples(self, epoch: int, start: int) -> Iterator[tuple[torch.Tensor, Features]]:
-        """Parameters and features of each batch from `start` on, however training came there."""
+    def _examples(self, epoch: int, start: int) -> Iterator[Batch]:
+        """Those of each batch from `start` on, however training came there."""
         first = start - start % BATCHES_AT_ONCE
         blocks = self._blocks(epoch, first)
-        ahead = self.hands.begin(partial(next, blocks, None))
+        ahead = self.crew.begin(partial(next, blocks, None))
         while (block := ahead.result()) is not None:
-            # The next ones are simulated by whichever core is free first.
-            ahead = self.hands.begin(partial(next, blocks, None))
-            theta, features = block
-            for begin in range(max(0, start - first) * self.batches.batch, len(theta), self.batches.batch):
-                rows = slice(begin, begin + self.batches.batch)
-                yield theta[rows], features.rows(rows)
+            # The next ones are simulated meanwhile.
+            ahead = self.crew.begin(partial(next, blocks, None))
+            n_rows = len(block.unit)
+            for begin in range(max(0, start - first) * self.batches.batch, n_rows, self.batches.batch):
+                yield block.rows(slice(begin, begin + self.batches.batch))
             first += BATCHES_AT_ONCE
 
-    def _blocks(self, epoch: int, first: int) -> Iterator[tuple[torch.Tensor, Features]]:
-        """Parameters and features of several batches at once, from batch `first` on."""
+    def _blocks(self, epoch: int, first: int) -> Iterator[Batch]:
+        """Those of several batches at once, from batch `first` on."""
         batches = self.batches.epoch(epoch, first)
         while block := list(islice(batches, BATCHES_AT_ONCE)):
             yield self._simulated(joined(block), f"{epoch}/{first}")
             first += len(block)
 
-    def _simulated(self, mocks: Mocks, unit: str) -> tuple[torch.Tensor, Features]:
-        """Parameters and features of mocks, observed with the random numbers of a unit."""
+    def _simulated(self, mocks: Mocks, unit: str) -> Batch:
+        """Mocks as they are observed with the random numbers of a unit."""
         chance = torch.Generator(self.device).manual_seed(key(self.training.seed, "train", unit))
         simulation = simulate(mocks.fluxes, self.noise, chance)
         features = make_features(self.noise, simulation.seen, simulation.survey)
-        return with_mass(mocks.parameters, self.network.parameters, simulation.log_mass), features
+        theta = with_mass(mocks.parameters, self.network.parameters, simulation.log_mass)
+        return self.network.density.batch(theta, features)
 
     def _place(self, step: int) -> tuple[int, int]:
         """Epoch of a step, and the batch in it."""
@@ -250,18 +266,15 @@ class _Fit:
         write_history(self.folder / HISTORY_FILE, self.records)
 
     def _held_out_loss(self) -> float:
-        theta, _ = self.held_out
-        places = range(0, len(theta), ROWS_AT_ONCE)
-        found = self.hands.map(self._loss_of, [slice(at, at + ROWS_AT_ONCE) for at in places])
-        return sum(found) / len(theta)
+        n_rows = len(self.held_out.unit)
+        places = range(0, n_rows, ROWS_AT_ONCE)
+        found = self.crew.map(self._loss_of, [slice(at, at + ROWS_AT_ONCE) for at in places])
+        return sum(found) / n_rows
 
     def _loss_of(self, rows: slice) -> float:
         """Summed loss of some held-out mocks [nat]."""
-        theta, features = self.held_out
-        density = self.network.density
         with torch.no_grad():
-            condition = density.condition(features.rows(rows))
-            return -float(density.log_prob(theta[rows], condition).double().sum())
+            return float(self.network.density.flow.loss(*self.held_out.rows(rows)))
 
     def _save(self) -> None:
         """Write a checkpoint."""
@@ -270,6 +283,7 @@ class _Fit:
             "step": self.step,
             "seconds": self._seconds(),
             "recorded": self.recorded,
+            "records": self.records,
             "fingerprint": self.training.fingerprint,
             "settings": self.settings,
         }
@@ -287,5 +301,4 @@ class _Fit:
         self.step = saved.state["step"]
         self.begun = time.monotonic() - saved.state["seconds"]
         self.recorded = tuple(saved.state["recorded"])
-        history = read_history(self.folder / HISTORY_FILE)
-        self.records = [record for record in history if record.step <= self.step]
+        self.records = [Record(*values) for values in saved.state["records"]]

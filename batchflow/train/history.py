@@ -9,6 +9,7 @@ from typing import NamedTuple
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from batchflow.plan import fingerprint
 from batchflow.shards import write_table
 
 SCHEMA = pa.schema(
@@ -54,7 +55,13 @@ def write_history(path: Path, records: Sequence[Record]) -> None:
         In the order of steps.
     """
     columns = zip(*records, strict=True) if records else ([] for _ in SCHEMA)
-    write_table(path, pa.table([list(column) for column in columns], schema=SCHEMA), {"kind": "history"})
+    footer = {"kind": "history", "of": history_key(records)}
+    write_table(path, pa.table([list(column) for column in columns], schema=SCHEMA), footer)
+
+
+def history_key(records: Sequence[Sequence[float]]) -> str:
+    """What the footer of a history says of its records, so that it is not taken for another one's."""
+    return fingerprint({"records": [list(record) for record in records]})
 
 
 def read_history(path: Path) -> list[Record]:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import math
+from functools import reduce
 
 import torch
 from torch import Tensor, nn
 
 from batchflow.errors import UserError
-from batchflow.flow.density import PosteriorDensity
-from batchflow.flow.features import Features
-from batchflow.train.threads import Crew, parts
+from batchflow.flow.density import Batch
+from batchflow.flow.model import ConditionalFlow
+from batchflow.train.board import lay_out
+from batchflow.train.hands import Hands
+from batchflow.train.parts import parts, slope
 
 WARM_UP = 0.3
 """Share of the training in which the learning rate rises to its peak."""
@@ -41,44 +44,52 @@ def one_cycle(fraction: float) -> float:
 
 
 class Optimisation:
-    """A density with its optimiser and the losses since the last look; all on the density's device."""
+    """A flow with its optimiser and the losses since the last look; all on the flow's device.
 
-    def __init__(self, density: PosteriorDensity, peak_rate: float, crew: Crew | None = None) -> None:
-        self.density = density
-        self.crew = crew or Crew(1)
+    The flow's weights lie side by side, so that the optimiser, which treats all alike, sees one array.
+    """
+
+    def __init__(self, flow: ConditionalFlow, peak_rate: float) -> None:
+        self.flow = flow
         self.peak_rate = peak_rate
         self.rate = 0.0
-        self._weights = [weight for weight in density.parameters() if weight.requires_grad]
-        self.optimiser = torch.optim.AdamW(self._weights, lr=peak_rate, betas=BETAS, fused=True)
-        device = density.low.device
+        self._weights = list(flow.parameters())
+        device = self._weights[0].device
+        size = sum(weight.numel() for weight in self._weights)
+        self._flat = nn.Parameter(torch.empty(size, device=device))
+        lay_out(self._weights, self._flat.data)
+        self._hands: Hands | None = None
+        self.optimiser = torch.optim.AdamW([self._flat], lr=peak_rate, betas=BETAS, fused=True)
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self.steps = torch.zeros((), dtype=torch.int64, device=device)
         self._first_bad = torch.full((), -1, dtype=torch.int64, device=device)
 
-    def step(self, theta: Tensor, features: Features, fraction: float) -> None:
+    def share(self, hands: Hands | None) -> None:
+        """Let processes do the arithmetic from now on: the weights move into the memory they see."""
+        self._hands = hands
+        if hands is None:
+            return
+        lay_out(self._weights, hands.board.weights)
+        self._flat.data = hands.board.weights
+
+    def step(self, examples: Batch, fraction: float) -> None:
         """Train on a batch.
 
         Parameters
         ----------
-        theta : Tensor, shape (n, n_parameters)
-            True parameters; `log_mass` as seen at 10 pc.
-        features : Features
-            Of the mocks' photometry.
+        examples : Batch
+            The batch.
         fraction : float
             Of the training that is done: it sets the learning rate.
         """
         self.rate = self.peak_rate * one_cycle(fraction)
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate
-        found = self.crew.map(
-            lambda rows: self._slope(theta[rows], features.rows(rows), len(theta)),
-            parts(len(theta), theta.device),
-        )
-        for weight, *slopes in zip(self._weights, *(slope for _, slope in found), strict=True):
-            weight.grad = sum(slopes[1:], start=slopes[0])
-        nn.utils.clip_grad_norm_(self._weights, LARGEST_GRADIENT)
+        losses, slopes = zip(*self._slopes(examples), strict=True)
+        self._flat.grad = reduce(torch.add, slopes)
+        nn.utils.clip_grad_norm_([self._flat], LARGEST_GRADIENT)
         self.optimiser.step()
-        self._count(sum((loss for loss, _ in found[1:]), start=found[0][0]))
+        self._count(reduce(torch.add, losses))
 
     def check(self, epoch: int, batch: int) -> None:
         """Look whether every loss since the last look was a number.
@@ -109,10 +120,13 @@ class Optimisation:
         self.steps.zero_()
         return mean
 
-    def _slope(self, theta: Tensor, features: Features, total: int) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Part of the loss that some of a batch's `total` rows make, and its gradient."""
-        loss = -self.density.log_prob(theta, self.density.condition(features)).sum() / total
-        return loss.detach(), torch.autograd.grad(loss, self._weights)
+    def _slopes(self, examples: Batch) -> list[tuple[Tensor, Tensor]]:
+        """Loss and gradient of each part of a batch, in order."""
+        if self._hands is not None:
+            return self._hands.slopes(examples)
+        total = len(examples.unit)
+        own = parts(total, examples.unit.device)
+        return [slope(self.flow, examples.rows(rows), total) for rows in own]
 
     def _count(self, loss: Tensor) -> None:
         bad = ~loss.isfinite() & (self._first_bad < 0)

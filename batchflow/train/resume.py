@@ -20,9 +20,11 @@ from torch.optim import Optimizer
 
 from batchflow.errors import UserError
 from batchflow.plan import check_settings
+from batchflow.plan import fingerprint as digest
 from batchflow.shards import write_bytes, write_json
 
 STATE_FILE = "state.json"
+CHECKSUM = "state_checksum"
 
 
 class Checkpoint(NamedTuple):
@@ -48,7 +50,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     name = f"step-{checkpoint.state['step']}.safetensors"
     write_bytes(folder / name, content)
     described = {**checkpoint.state, "tensors": name, "sha256": hashlib.sha256(content).hexdigest()}
-    write_json(folder / STATE_FILE, described)
+    write_json(folder / STATE_FILE, described | {CHECKSUM: _checksum(described)})
     for old in folder.glob("step-*.safetensors"):
         if old.name != name:
             old.unlink()
@@ -71,7 +73,7 @@ def read_checkpoint(
     Returns
     -------
     Checkpoint or None
-        None when there is none, or it was cut short: training then starts anew.
+        None when there is none, or it was cut short or altered: training then starts anew.
 
     Raises
     ------
@@ -80,8 +82,10 @@ def read_checkpoint(
     """
     try:
         state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
+        if state.pop(CHECKSUM) != _checksum(state):
+            return None
         content = (folder / Path(state["tensors"]).name).read_bytes()
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
     if hashlib.sha256(content).hexdigest() != state.get("sha256"):
         return None
@@ -92,6 +96,10 @@ def read_checkpoint(
             f"{state.get('fingerprint')!r}, now {fingerprint!r}); restore them, or start anew: --mode restart"
         )
     return Checkpoint(safetensors.torch.load(content), state)
+
+
+def _checksum(state: Mapping[str, Any]) -> str:
+    return digest(json.loads(json.dumps(state)))
 
 
 def remove_checkpoint(folder: Path) -> None:

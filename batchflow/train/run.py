@@ -16,7 +16,7 @@ from batchflow.monitor import CONSOLE, listen, progress, send
 from batchflow.paths import remove
 from batchflow.pipeline import Session, StageReport
 from batchflow.plan import Plan, Unit, apply_mode
-from batchflow.train.assemble import finish_model
+from batchflow.train.assemble import finish_model, is_finished
 from batchflow.train.plan import WHOLE, plan_train
 
 TOPIC = "batchflow-train"
@@ -52,6 +52,8 @@ def train_stage(session: Session) -> StageReport:
     plan = apply_mode(lambda: plan_train(job, run), session.mode, lambda: remove(run.model))
     report = StageReport("train", len(plan.wanted))
     if plan.complete:
+        if not is_finished(run.model, _members(plan)):
+            finish_model(run.model, _members(plan))
         return report
     shards = plan_mocks(job, run)
     if not shards.complete:
@@ -61,9 +63,13 @@ def train_stage(session: Session) -> StageReport:
     units = _with_arguments(plan, session, paths)
     report.failures = _train(session, units, report.figures)
     if not report.failures:
-        finish_model(run.model, [unit.key for unit in plan.wanted if unit.key != WHOLE])
+        finish_model(run.model, _members(plan))
     report.made = len(plan.left) - len(report.failures) - bool(report.failures and job.train.members > 1)
     return report
+
+
+def _members(plan: Plan) -> list[str]:
+    return [unit.key for unit in plan.wanted if unit.key != WHOLE]
 
 
 def train_task(**arguments: Any) -> dict[str, float]:
@@ -109,7 +115,7 @@ def _with_arguments(plan: Plan, session: Session, shards: list[str]) -> list[Uni
         "inputs": {"shards": shards, "catalogue": parts},
         "settings": dict(plan.settings),
     }
-    names = [unit.key for unit in plan.wanted if unit.key != WHOLE] or [WHOLE]
+    names = _members(plan) or [WHOLE]
     left = [unit for unit in plan.left if unit.key in names]
     sharing = min(len(left), _most_on_a_machine(workers_with(session.client, GPU)))
     return [

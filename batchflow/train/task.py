@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from batchflow.catalogue.files import checksum
-from batchflow.catalogue.ingest import surveys_of_entries
+from batchflow.catalogue.index import surveys_of_entries
 from batchflow.config import Job
+from batchflow.flow.description import HISTORY, HISTORY_FILE
 from batchflow.flow.network import Specification
 from batchflow.infer.reference import make_reference, save_reference
 from batchflow.keys import key
@@ -28,8 +29,10 @@ from batchflow.plan import fingerprint, flatten
 from batchflow.stages import from_resolved
 from batchflow.train.data import open_shards
 from batchflow.train.fit import Training, TrainingProgress, train
-from batchflow.train.plan import member_name
+from batchflow.train.history import Record, write_history
+from batchflow.train.plan import BESIDE, is_trained, member_name, read_description
 from batchflow.train.threads import threads
+from batchflow.watch import alive
 
 Report = Callable[[dict[str, Any]], None]
 
@@ -75,7 +78,19 @@ def train_model(
         tell_coverage(training, inputs["catalogue"], report)
         reference = make_reference(training.shards, training.specification.noise, found.seed)
         training.description["reference_sha256"] = checksum(save_reference(Path(folder), reference))
+        if (figures := _trained_before(own, training, settings)) is not None:
+            return figures
         return train(training, own, device, _sparingly(report)) | {"cuda": float(device == "cuda")}
+
+
+def _trained_before(own: Path, training: Training, settings: dict[str, Any]) -> dict[str, float] | None:
+    """Figures of the network that is there, where only what is beside it had to be made again."""
+    described = read_description(own) if is_trained(own, settings) else None
+    if described is None or any(described.get(key) != training.description[key] for key in BESIDE.values()):
+        return None
+    if HISTORY in described:
+        write_history(own / HISTORY_FILE, [Record(*values) for values in described[HISTORY]])
+    return dict(described["training"])
 
 
 def make_training(
@@ -160,6 +175,7 @@ def _sparingly(report: Report) -> Callable[[TrainingProgress], None]:
 
     def tell(progress: TrainingProgress) -> None:
         nonlocal last
+        alive()
         now = (int(100 * progress.fraction), progress.record)
         if now != last:
             last = now

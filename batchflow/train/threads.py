@@ -1,23 +1,13 @@
-"""How many processor cores a training uses, and how they share a batch.
-
-The network is small: its single operations are too short to be shared among cores, whose threads would
-wait for each other after every one. So each core takes rows of its own through the whole network, and
-they meet once a step. The parts of a batch are the same however many cores there are, and their
-gradients are added in order: the weights that come out are the same to the last digit.
-"""
+"""How many processor cores a training uses, and what it does with several beside its steps."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from itertools import pairwise
 from typing import TypeVar
 
 import torch
-
-PART_ROWS = 512
-"""Rows that a core takes through the network at once: fewer cost more a row, more leave cores idle."""
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -40,30 +30,11 @@ def threads(number: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def parts(rows: int, device: torch.device) -> list[slice]:
-    """Cut a batch into the parts that go through the network side by side.
-
-    Parameters
-    ----------
-    rows : int
-        Of the batch.
-    device : torch.device
-        Where they are; on a GPU, which shares them itself, there is one part.
-
-    Returns
-    -------
-    list of slice
-        Of like size, `PART_ROWS` or little more; one for a batch smaller than two.
-    """
-    number = max(1, rows // PART_ROWS) if device.type == "cpu" else 1
-    edges = [place * rows // number for place in range(number + 1)]
-    return [slice(*edge) for edge in pairwise(edges)]
-
-
 class Crew:
     """As many threads as there are cores; each works with one core."""
 
     def __init__(self, number: int) -> None:
+        self.number = number
         self._pool = ThreadPoolExecutor(number, thread_name_prefix="train") if number > 1 else None
 
     def map(self, work: Callable[[Item], Result], items: Sequence[Item]) -> list[Result]:

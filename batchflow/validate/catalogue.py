@@ -8,17 +8,17 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.dataset as ds
-import pyarrow.parquet as pq
 
 from batchflow.infer.posterior import Model, cached_model
-from batchflow.shards import write_table
+from batchflow.schema import PARAMETER_UNITS
+from batchflow.shards import open_dataset, read_table, write_table
 from batchflow.validate.compare import compare_published
 from batchflow.validate.methods import methods_table, reasons_table
 from batchflow.validate.objects import objects_table
 from batchflow.validate.overlap import columns_needed, overlap_summary, overlap_table
 from batchflow.validate.plan import CATALOGUE_TABLES
 from batchflow.validate.predictive import COLUMNS, predictive_table
+from batchflow.validate.schemas import shaped
 
 
 def compare_catalogue(
@@ -45,8 +45,9 @@ def compare_catalogue(
     model, _ = cached_model(settings["model"], settings["weights"])
     notes: list[str] = []
     objects = _objects(model, parts, notes)
-    posterior = ds.dataset([part[1] for part in parts], format="parquet")
+    posterior = open_dataset([part[1] for part in parts])
     names = posterior.schema.names
+    parameters = [name for name in PARAMETER_UNITS if f"{name}_q50" in names]
     pairs = overlap_table(posterior.to_table(columns=columns_needed(names)))
     tables = {
         "objects": objects,
@@ -58,7 +59,7 @@ def compare_catalogue(
         "comparison": compare_published(posterior.to_table()),
     }
     for name, output in zip(CATALOGUE_TABLES, outputs, strict=True):
-        write_table(Path(output), tables[name], footer)
+        write_table(Path(output), shaped(name, tables[name], parameters), footer)
     if not objects.num_rows:
         notes.append("no published values in the catalogue: nothing to compare posteriors with")
     return notes
@@ -67,10 +68,10 @@ def compare_catalogue(
 def _objects(model: Model, parts: Sequence[tuple[str, str, str]], notes: list[str]) -> pa.Table:
     found, without = [], 0
     for catalogue, posterior, fit in parts:
-        rows = pq.read_table(posterior, partitioning=None)
+        rows = read_table(posterior)
         classical = _fit(Path(fit), rows)
         without += classical is None
-        found.append(objects_table(model, pq.read_table(catalogue, partitioning=None), rows, classical))
+        found.append(objects_table(model, read_table(catalogue), rows, classical))
     if without:
         of = "" if without == len(parts) else f"{without} of {len(parts)} parts of "
         notes.append(f"{of}the classical fit is not there (run `batchflow fit`): its columns are empty")
@@ -81,7 +82,7 @@ def _fit(path: Path, posterior: pa.Table) -> pa.Table | None:
     """The classical fit of the same clusters in the same order; None where there is none."""
     if not path.is_file():
         return None
-    table = pq.read_table(path, partitioning=None)
+    table = read_table(path)
     same = table.num_rows == posterior.num_rows and table["object_id"].equals(posterior["object_id"])
     return table if same else None
 
@@ -90,5 +91,5 @@ def _mocks(path: str) -> Mapping[str, Any]:
     names = ("ppc_pvalue", "ood_pvalue")
     if not Path(path).is_file():
         return {name: np.zeros(0) for name in names}
-    table = pq.read_table(path, columns=list(names))
+    table = read_table(path, list(names))
     return {name: table[name].to_numpy() for name in names}

@@ -17,6 +17,7 @@ from batchflow.infer.exact_summary import mass_range
 from batchflow.keys import generator
 from batchflow.mocks.prior import log_density
 from batchflow.validate.classifier import two_sample_accuracy
+from batchflow.watch import alive
 
 Floats = NDArray[np.float64]
 MASS = "log_mass"
@@ -222,6 +223,7 @@ def closeness(proposal: Proposal, clusters: Clusters, options: Options) -> Close
 
 
 def _closeness(proposal: Proposal, clusters: Clusters, options: Options) -> Closeness:
+    alive()
     exact, again = (exact_draws(proposal, clusters, options, turn) for turn in ("", "/again"))
     own = independent_draws(proposal, clusters, options)
     log_exact = exact.log_density - exact.log_evidence[:, None]

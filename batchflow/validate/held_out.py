@@ -26,6 +26,7 @@ from batchflow.train.simulate import Simulation, simulate
 from batchflow.validate.calibrate import recovery
 from batchflow.validate.exactness import closeness, exact_log_density, gap_at_truth
 from batchflow.validate.plan import HELD_OUT_TABLES
+from batchflow.validate.schemas import shaped
 from batchflow.validate.strata import LEAST_MOCKS, make_strata, strata_table
 from batchflow.validate.tables import calibration_table, coverage_table, figures_table, ranks_table
 from batchflow.validate.ways import DELIVERED, HPD, Posteriors, all_ranks, draw_ways
@@ -89,7 +90,7 @@ def recover_held_out(
         "recovery": _recovery(model, posteriors, truth, settings["mocks"]),
     }
     for name, output in zip(HELD_OUT_TABLES, outputs, strict=True):
-        write_table(Path(output), tables[name], footer)
+        write_table(Path(output), shaped(name, tables[name], list(truth)), footer)
     return _notes(tables, settings, proposal.grid is not None)
 
 

@@ -20,6 +20,7 @@ from batchflow.schema import PARAMETER_UNITS, PUBLISHED, QUANTILES
 from batchflow.validate.compare import HALF_STEP
 from batchflow.validate.profile import Best, Box, best_in_box, box_around
 from batchflow.validate.reasons import classify, error_growth
+from batchflow.watch import alive
 
 Floats = NDArray[np.float64]
 MASS = "log_mass"
@@ -157,6 +158,7 @@ def likelihood_columns(
     starts = _starts(posterior, tuple(axes))
     parts: list[dict[str, Best]] = []
     for begin in range(0, len(usable), AT_ONCE):
+        alive()
         index = usable[begin : begin + AT_ONCE]
         values = {name: column[index] for name, column in published.items()}
         seen = (clusters.rows(index), values)

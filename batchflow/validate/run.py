@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import pyarrow.dataset as ds
 
 from batchflow.cluster import CPU, Pool, require, run_units
 from batchflow.errors import UserError
@@ -16,6 +15,7 @@ from batchflow.monitor import CONSOLE, count_units
 from batchflow.paths import remove
 from batchflow.pipeline import Session, StageReport
 from batchflow.plan import Plan, Unit, apply_mode
+from batchflow.shards import open_dataset
 from batchflow.validate.catalogue import compare_catalogue
 from batchflow.validate.held_out import recover_held_out
 from batchflow.validate.plan import COMPARISON, RECOVERY, fit_folder, plan_validate
@@ -124,7 +124,7 @@ def _distances(session: Session) -> dict[str, float]:
     """Median distance of each survey [Mpc]."""
     if not session.job.catalogue:
         return {}
-    whole = ds.dataset([str(part.path) for part in session.parts], format="parquet")
+    whole = open_dataset([part.path for part in session.parts])
     table = whole.to_table(columns=["survey", "distance_mpc"])
     surveys = np.array(table["survey"].to_pylist(), dtype=object)
     values = table["distance_mpc"].to_numpy()

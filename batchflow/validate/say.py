@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-import pyarrow.parquet as pq
 from rich.table import Table
 
 from batchflow.monitor import CONSOLE
 from batchflow.paths import RunFolder
+from batchflow.shards import read_table
 
 STRATA_SHOWN = 5
 SHOWN = {
@@ -59,7 +59,7 @@ def print_summary(run: RunFolder) -> None:
         path = run.validation / f"{name}.parquet"
         if not path.is_file():
             continue
-        rows = [row for row in pq.read_table(path).to_pylist() if _wanted(name, row)]
+        rows = [row for row in read_table(path).to_pylist() if _wanted(name, row)]
         if name == "strata":
             rows = rows[:STRATA_SHOWN]
         if rows:

@@ -27,18 +27,20 @@ from batchflow.mocks.noise import DEFAULT_SURVEY
 from batchflow.schema import Flag
 
 DRAWS = 512
-EXACT = Rescue(0.0, 65_536, "always")
+EXACT = Rescue(0.0, 1, "always")
+KNOWN = 65_536
+"""Draws of the grid that tell the exact intervals."""
 Way = tuple[int, bool, Rescue | None]
 WAYS: dict[str, Way] = {
     "raw": (DRAWS, False, None),
     "certified": (DRAWS, True, None),
-    "rescued below 0.05": (DRAWS, True, Rescue()),
-    "rescued below 0.3": (DRAWS, True, Rescue(0.3)),
+    "rescued below 0.05": (DRAWS, True, Rescue(grid="fallback")),
+    "rescued below 0.3": (DRAWS, True, Rescue(0.3, grid="fallback")),
     "more draws below 0.3": (DRAWS, True, Rescue(0.3, 4096, "never")),
     "grid for summaries": (DRAWS, True, Rescue(grid="summary")),
     "certified, 4096 draws": (4096, True, None),
     "grid, 512 draws": (DRAWS, True, Rescue(0.0, DRAWS, "always")),
-    "grid, 4096 draws": (DRAWS, True, Rescue(0.0, 4096, "always")),
+    "grid, 4096 draws": (4096, True, Rescue(0.0, 4096, "always")),
 }
 """Draws kept, whether certified, rescue."""
 
@@ -95,15 +97,14 @@ def main() -> None:
     n = int(sys.argv[2]) if len(sys.argv) > 2 else 200
     model, clusters = batchflow.open_model(run), reference_clusters(run, n)
     parts = [clusters.rows(np.arange(i, min(i + 8, n))) for i in range(0, n, 8)]
-    known = [measure(model.proposal, part, (DRAWS, True, EXACT))[0] for part in parts]
-    exact = np.concatenate([quantiles(each) for each in known])
+    known = [measure(model.proposal, part, (KNOWN, True, EXACT))[0] for part in parts]
+    exact = np.concatenate([quantiles(each._replace(refined={})) for each in known])
     report = {}
     for name, way in WAYS.items():
         draws, cost = measure(model.proposal, clusters, way)
-        made = way[2].max_draws if way[2] and way[2].grid == "always" else way[0]
         if not way[1]:
             draws = draws._replace(efficiency=np.ones(n))
-        report[name] = figures(draws, cost, made, exact)
+        report[name] = figures(draws, cost, way[0], exact)
     print(json.dumps(report, indent=2))
 
 

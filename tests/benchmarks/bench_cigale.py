@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from harness import BANDS, report
 
-BANDS = ["wfc3_f275w", "wfc3_f336w", "wfc3_f438w", "wfc3_f555w", "wfc3_f814w"]
 DOUBLES = Path(__file__).resolve().parents[1] / "physics" / "pcigale_double"
 
 
@@ -93,7 +93,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     from batchflow.physics.engine import open_engine
 
-    engine = open_engine({"engine": "cigale", "bands": BANDS})
+    engine = open_engine({"engine": "cigale", "bands": list(BANDS)})
     print(engine.describe()["pcigale"], " ".join(engine.chain.modules))
     values = draw(engine, options.rows, 0)
     steps = engine.steps["log_age"]
@@ -116,9 +116,13 @@ def main() -> None:
         rate = options.rows / statistics.median(seconds)
         relative = statistics.median(runs["engine"]) / statistics.median(seconds) - 1
         print(f"{name:<18} {rate:>8.0f} SED/s; the engine takes {relative:+.1%}")
+    memory = []
     for block in range(10 if options.memory else 0):
         engine.fluxes(draw(engine, options.memory // 10, block))
-        print(f"{(block + 1) * options.memory // 10:>8} mocks  {resident():.0f} MiB")
+        memory.append(resident())
+        print(f"{(block + 1) * options.memory // 10:>8} mocks  {memory[-1]:.0f} MiB")
+    rates = {name: options.rows / statistics.median(seconds) for name, seconds in runs.items()}
+    report({"double": options.double, "seds_per_s": rates, "memory_mib": memory})
 
 
 if __name__ == "__main__":

@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from harness import report
+
 from batchflow.config import PriorSettings
 from batchflow.mocks.make import make_shard
 from batchflow.physics.engine import open_engine
@@ -57,7 +59,7 @@ def seconds(settings: dict[str, Any], folder: Path, repeats: int = 5) -> float:
 
 def main() -> None:
     """Print rates, their ratios to the plain case and to CIGALE, and the size of each table."""
-    plain = None
+    plain, figures = None, dict[str, float]()
     print(f"{'case':<24} {'table':>8} {'made in':>8} {'mocks/s':>10} {'slower':>7} {'x CIGALE':>9}")
     for name, prior in CASES.items():
         settings = settings_of(prior)
@@ -67,10 +69,12 @@ def main() -> None:
         with tempfile.TemporaryDirectory() as folder:
             rate = ROWS / seconds(settings, Path(folder))
         plain = plain or rate
+        figures[name] = rate
         print(
             f"{name:<24} {size:>5.0f} MB {made:>6.2f} s {rate:>10,.0f} {plain / rate:>7.2f} "
             f"{rate / CIGALE_RATE:>9,.0f}"
         )
+    report({"mocks_per_s": figures, "cigale_per_s": CIGALE_RATE})
 
 
 if __name__ == "__main__":

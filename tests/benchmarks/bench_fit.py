@@ -1,16 +1,16 @@
 """Objects a second of the classical fit, the exact grid and the network, and how each grows by parameter.
 
-    python tests/benchmarks/bench_fit.py RUN [OBJECTS] [RUN_OF_FOUR RUN_OF_FIVE]
+    python tests/benchmarks/bench_fit.py RUN [OBJECTS]
 
-RUN is a finished run of three parameters (or its model folder); the others, where given, are of four and
-five. Objects are simulated by the noise model of RUN. Times are of the processor, on one thread: other
-programs on the machine do not count. The grid: the library's ages, E(B-V) by 0.01 mag, metallicities of the
-library, R(V) by the table's nodes.
+RUN is a finished run of three parameters (or its model folder). The networks of four and five have its shape
+and weights drawn at random: what a draw and its weight cost does not depend on what was learnt. A rescue
+does, so it is timed of the network of RUN alone. Objects are simulated by the noise model of RUN. Times are
+of the processor, on one thread: other programs on the machine do not count. The grid: the library's ages,
+E(B-V) by 0.01 mag, metallicities of the library, R(V) by the table's nodes.
 """
 
 from __future__ import annotations
 
-import json
 import sys
 import time
 from collections.abc import Callable
@@ -18,12 +18,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from harness import report, rounded
 
 from batchflow.config import ModelSettings, PriorSettings
 from batchflow.fit.classical import fit_classical
 from batchflow.fit.exact import draw_exact
 from batchflow.fit.prepare import Fitter, make_fitter
 from batchflow.fit_settings import FitSettings
+from batchflow.flow.checkpoint import PosteriorNetwork, new_network
+from batchflow.flow.density import Specification
 from batchflow.flow.features import on_device
 from batchflow.infer.clusters import Clusters
 from batchflow.infer.draw import Options, Rescue, draw_posteriors
@@ -34,7 +37,7 @@ from batchflow.train.simulate import simulate
 DRAWS = 500
 MPC = 3.0
 MORE = {"metallicity": (0.004, 0.05), "rv": (2.5, 4.5)}
-SHARE = {"classical": (1, 4, 20), "exact": (10, 20, 0), "network": (4, 4, 4)}
+SHARE: dict[str, Any] = {"network": 4, "classical": (1, 4, 20), "exact": (10, 20, 0)}
 """One in so many objects is fitted, by number of parameters from 3; 0: none."""
 
 
@@ -51,13 +54,24 @@ def clusters_of(model: Model, n: int) -> Clusters:
     return Clusters(seen[0], seen[1], found.seen.limit.numpy(), np.full(n, MPC), keys, names)
 
 
-def fitter_of(model: Model, extra: int) -> Fitter:
-    """Fitter of as many parameters more."""
+def wider(model: Model, extra: int) -> Model:
+    """A model of as many parameters more, its network not trained."""
+    if not extra:
+        return model
     vary = dict(list(MORE.items())[:extra])
     settings = model.prior.model_dump(mode="json") | {name: {"uniform": box} for name, box in vary.items()}
-    table = open_engine(ModelSettings(bands=model.bands, vary=vary)).table()
     prior = PriorSettings.model_validate(settings)
-    return make_fitter(table, model.network.noise, prior, FitSettings())
+    table = open_engine(ModelSettings(bands=model.bands, vary=vary)).table()
+    own = model.network.specification
+    fresh = new_network(Specification(own.bands, prior.boxes(), own.flow, own.noise), 0)
+    density = fresh.density.requires_grad_(False)
+    about = {"prior_settings": prior.model_dump(mode="json")}
+    return Model(PosteriorNetwork(fresh.specification, density, about, "untrained"), table)
+
+
+def fitter_of(model: Model) -> Fitter:
+    """Fitter of the same table, noise and prior."""
+    return make_fitter(model.table, model.network.noise, model.prior, FitSettings())
 
 
 def rate(work: Callable[[Clusters], Any], clusters: Clusters, share: int) -> float | None:
@@ -89,34 +103,32 @@ def rates(fitter: Fitter, clusters: Clusters, place: int) -> dict[str, Any]:
     }
 
 
-def network_rates(model: Model, clusters: Clusters) -> dict[str, Any]:
+def network_rates(model: Model, clusters: Clusters, ways: dict[str, Rescue | None]) -> dict[str, Any]:
     """The network's draws, weighted to the exact posterior; and with its rescue."""
     found = {}
-    for name, rescue in {"network": None, "network, rescued": Rescue()}.items():
+    for name, rescue in ways.items():
         options = Options(DRAWS, True, 0, rescue)
         found[name] = rate(
-            lambda part, how=options: draw_posteriors(model.proposal, part, how),
-            clusters,
-            SHARE["network"][0],
+            lambda part, how=options: draw_posteriors(model.proposal, part, how), clusters, SHARE["network"]
         )
     return found
 
 
-def main(runs: list[str], objects: int) -> None:
-    """Print a line of JSON for each number of parameters."""
+def main(run: str, objects: int) -> None:
+    """Print a line for each number of parameters, and the figures as JSON."""
+    figures = list[dict[str, Any]]()
     torch.set_num_threads(1)
-    first = open_model(runs[0], device="cpu")
+    first = open_model(run, device="cpu")
     clusters = clusters_of(first, objects)
     for place in range(3):
-        found = {"parameters": 3 + place} | rates(fitter_of(first, place), clusters, place)
-        if place < len(runs):
-            model = open_model(runs[place], device="cpu")
-            own = clusters if place == 0 else clusters_of(model, objects)
-            found |= network_rates(model, own)
-        print(
-            json.dumps({k: round(v, 1) if isinstance(v, float) else v for k, v in found.items()}), flush=True
-        )
+        model = wider(first, place)
+        ways = {"network": None} | ({} if place else {"network, rescued": Rescue()})
+        found = {"parameters": 3 + place, "trained": not place} | rates(fitter_of(model), clusters, place)
+        found |= network_rates(model, clusters, ways)
+        figures.append(found)
+        print(rounded(found), flush=True)
+    report({"objects_per_s": figures})
 
 
 if __name__ == "__main__":
-    main([sys.argv[1], *sys.argv[3:]], int(sys.argv[2]) if len(sys.argv) > 2 else 2000)
+    main(sys.argv[1], int(sys.argv[2]) if len(sys.argv) > 2 else 2000)

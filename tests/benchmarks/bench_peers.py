@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import argparse
 import importlib.util
-import json
 import math
 import tempfile
 import time
@@ -26,6 +25,7 @@ from typing import Any, NamedTuple
 import torch
 from bench_reference import JOB
 from bench_train_step import write_mocks
+from harness import report
 from torch import Tensor, nn
 
 from batchflow.config import Job, load_job
@@ -66,7 +66,8 @@ class Trained(NamedTuple):
     loss: float
     rows: int
     seconds: float
-    draw: Callable[[Data], Any]
+    draw: Callable[[Data, int], Any]
+    """Draws of some objects, so many of each."""
 
 
 def observe(mocks: Mocks, training: Any, seed: int) -> Data:
@@ -106,8 +107,8 @@ def train_sbi(kind: str, data: Data, held_out: Data, seconds: float) -> Trained:
         loss = -estimator.log_prob(held_out.theta.unsqueeze(0), condition=held_out.plain).mean()
     posterior = npe.build_posterior(estimator)
 
-    def draw(some: Data) -> Any:
-        return posterior.sample_batched((DRAWS,), x=some.plain, show_progress_bars=False)
+    def draw(some: Data, n: int) -> Any:
+        return posterior.sample_batched((n,), x=some.plain, show_progress_bars=False)
 
     return Trained(float(loss), round(0.9 * epochs * len(data.theta)), spent, draw)
 
@@ -149,9 +150,9 @@ def train_zuko_plain(data: Data, held_out: Data, seconds: float) -> Trained:
 
     rows, spent = fit_module(nn.ModuleList([encoder, flow]), loss, data, seconds)
 
-    def draw(some: Data) -> Tensor:
+    def draw(some: Data, n: int) -> Tensor:
         with torch.no_grad():
-            return flow(encoder(some.plain)).rsample_and_log_prob((DRAWS,))[0]
+            return flow(encoder(some.plain)).rsample_and_log_prob((n,))[0]
 
     with torch.no_grad():
         return Trained(float(loss(held_out)), rows, spent, draw)
@@ -201,8 +202,8 @@ def train_zuko_ours(training: Any, data: Data, held_out: Data, seconds: float) -
 
     rows, spent = fit_module(weights, loss, data, seconds)
 
-    def draw(some: Data) -> Tensor:
-        return network.sample(some.seen, some.survey, torch.rand(len(some.theta), DRAWS, 3))[0]
+    def draw(some: Data, n: int) -> Tensor:
+        return network.sample(some.seen, some.survey, torch.rand(len(some.theta), n, 3))[0]
 
     with torch.no_grad():
         return Trained(float(loss(held_out)), rows, spent, draw)
@@ -211,9 +212,9 @@ def train_zuko_ours(training: Any, data: Data, held_out: Data, seconds: float) -
 def draws_per_second(found: Trained, data: Data) -> float:
     """Draws a second for some objects at once."""
     some = data.rows(slice(0, OBJECTS))
-    found.draw(data.rows(slice(0, 2)))
+    found.draw(data.rows(slice(0, 2)), DRAWS)
     start = time.perf_counter()
-    found.draw(some)
+    found.draw(some, DRAWS)
     return OBJECTS * DRAWS / (time.perf_counter() - start)
 
 
@@ -223,8 +224,8 @@ def train_own(training: Any, folder: Path, held_out: Data) -> tuple[Trained, lis
     network = load_model(folder)
     loss = -float(network.log_prob(held_out.theta, held_out.seen, held_out.survey).mean())
 
-    def draw(some: Data) -> Tensor:
-        return network.sample(some.seen, some.survey, torch.rand(len(some.theta), DRAWS, 3))[0]
+    def draw(some: Data, n: int) -> Tensor:
+        return network.sample(some.seen, some.survey, torch.rand(len(some.theta), n, 3))[0]
 
     return Trained(loss, int(figures["rows"]), figures["seconds"], draw), read_history(folder / HISTORY_FILE)
 
@@ -239,14 +240,19 @@ def shown(found: Trained, data: Data) -> dict[str, float]:
     }
 
 
-def compare(job: Job, names: list[str], seconds: float, folder: Path) -> dict[str, dict[str, float]]:
-    """Train all and put the ratios beside them."""
+def problem(job: Job, folder: Path) -> tuple[Any, Data, Data]:
+    """A training, its mocks as seen four times, and held-out ones."""
     training = make_training(job, {"shards": [write_mocks(job, folder)], "catalogue": []}, {})
     shards = open_shards(training.shards.paths, training.shards.bands, 0.2)
     object.__setattr__(training, "shards", shards)
     mocks = shards.read(0, shards.training_rows(0))
     data = observe(Mocks(*(torch.cat([part] * 4) for part in mocks)), training, seed=1)
-    held_out = observe(shards.read_held_out(HELD_OUT), training, seed=2)
+    return training, data, observe(shards.read_held_out(HELD_OUT), training, seed=2)
+
+
+def compare(job: Job, names: list[str], seconds: float, folder: Path) -> dict[str, dict[str, float]]:
+    """Train all and put the ratios beside them."""
+    training, data, held_out = problem(job, folder)
     run: dict[str, Callable[[], Trained]] = {
         "sbi_nsf": lambda: train_sbi("nsf", data, held_out, seconds),
         "sbi_zuko_nsf": lambda: train_sbi("zuko_nsf", data, held_out, seconds),
@@ -283,18 +289,16 @@ def main() -> None:
     names = []
     for name in chosen.peers.split(","):
         if importlib.util.find_spec(NEEDS[name]) is None:
-            print(f"{name} left out: {NEEDS[name]} is not installed (pip install {NEEDS[name]})")
+            print(f"{name} left out: {NEEDS[name]} is not installed (see tests/benchmarks/README.md)")
         else:
             names.append(name)
     if not names:
+        report({"left_out": [*NEEDS]})
         return
     with tempfile.TemporaryDirectory() as folder:
         minutes = f"train.max_minutes={chosen.seconds / 60}"
         table = compare(load_job(JOB, [minutes]), names, chosen.seconds, Path(folder))
-    rounded = {
-        name: {key: float(f"{value:.4g}") for key, value in row.items()} for name, row in table.items()
-    }
-    print(json.dumps(rounded, indent=2))
+    report({"seconds": chosen.seconds, "peers": table})
 
 
 if __name__ == "__main__":

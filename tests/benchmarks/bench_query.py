@@ -7,7 +7,6 @@ schema and writer), times queries on it, and removes it. 10^6 clusters of 200 dr
 from __future__ import annotations
 
 import argparse
-import json
 import resource
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from harness import report
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -26,7 +26,6 @@ from toy_runs import add_part, toy_draws
 import batchflow
 from batchflow.paths import partition_folder
 from batchflow.results.query import query
-from batchflow.schema import GALAXY_TYPE
 from batchflow.shards import write_table
 
 DRAWS = 200
@@ -97,7 +96,7 @@ def replicate(table: pa.Table, galaxy: str, ids: np.ndarray, shift: dict[str, np
     n = len(ids)
     table = table.take(pa.array(ids % table.num_rows)).combine_chunks()
     given = {
-        "galaxy": pa.array([galaxy] * n).cast(GALAXY_TYPE),
+        "galaxy": pa.array([galaxy] * n),
         "object_id": pa.array([f"{galaxy}-{i}" for i in ids]),
         "ra": pa.array(rng.uniform(0, 360, n)),
         "dec": pa.array(np.degrees(np.arcsin(rng.uniform(-1, 1, n)))),
@@ -128,7 +127,7 @@ def moved(column: pa.Array, by: np.ndarray) -> pa.Array:
     return pa.ListArray.from_arrays(column.offsets, pa.array(values))
 
 
-def timed(folder: Path, sql: str, times: int = 3) -> str:
+def timed(folder: Path, sql: str, times: int = 3) -> dict[str, float]:
     """Seconds of the best of some, opening the database included: on the clock, of the processors; rows."""
     seconds, rows = [], 0
     for _ in range(times):
@@ -136,13 +135,18 @@ def timed(folder: Path, sql: str, times: int = 3) -> str:
         rows = query(folder, sql).num_rows
         seconds.append((time.perf_counter() - start, time.process_time() - used))
     wall, used = (min(values) for values in zip(*seconds, strict=True))
-    return f"{wall:7.3f} {used:7.3f}  {rows:7,d}"
+    return {"wall_s": wall, "cpu_s": used, "rows": rows}
+
+
+def line(found: dict[str, float], name: str) -> str:
+    """A query's figures, to be read."""
+    return f"{found['wall_s']:7.3f} {found['cpu_s']:7.3f}  {found['rows']:7,d}  {name}"
 
 
 def main() -> None:
     """Make, time, remove."""
     parser = argparse.ArgumentParser()
-    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--rows", type=int, default=200_000)
     parser.add_argument("--folder", type=Path, help="one that exists is used as it is, and kept")
     parser.add_argument("--long", action="store_true", help="also read every draw")
     given = parser.parse_args()
@@ -162,18 +166,18 @@ def measure(folder: Path, long: dict[str, str]) -> None:
     rows = sum(pq.read_metadata(path).num_rows for path in files if "posterior" in path.parts)
     print(f"{rows:,} clusters, {len(files)} files, {size / 2**30:.2f} GiB")
     print("   wall     cpu     rows  query")
-    for name, sql in QUERIES.items():
-        print(timed(folder, sql.replace("{id}", "G007-12345")), "", name, flush=True)
-    for name, sql in long.items():
-        print(timed(folder, sql, 1), "", name, flush=True)
+    found = {}
+    for name, sql in (QUERIES | long).items():
+        found[name] = timed(folder, sql.replace("{id}", "G007-12345"), 1 if name in long else 3)
+        print(line(found[name], name), flush=True)
     start = time.perf_counter()
     sql = QUERIES["one cluster's draws, galaxy given"].replace("{id}", "G007-12345")
     subprocess.run(
         [sys.executable, "-m", "batchflow", "query", str(folder), sql], check=True, capture_output=True
     )
-    print(f"{time.perf_counter() - start:7.3f}                  the command, start of Python and all")
+    found["the command: one cluster's draws"] = {"wall_s": time.perf_counter() - start}
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    print(json.dumps({"peak_memory_mib": round(peak)}))
+    report({"clusters": rows, "gib": size / 2**30, "queries": found, "peak_memory_mib": peak})
 
 
 if __name__ == "__main__":

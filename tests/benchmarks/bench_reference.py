@@ -8,22 +8,30 @@ posterior) at percentiles of the clusters; `gap_nats` the mean log density that 
 parameters less than the exact posterior does, which is had on a grid, not from the flow's draws.
 `train_seconds` holds everything between the first look at the mocks and the last step; `draws_per_s` are
 draws with their density, `certified_draws_per_s` are weighted to the exact posterior besides.
+`seconds_to_efficiency` is when the median efficiency of checkpoints, kept as training goes and looked at
+afterwards, passed a value: within this training, whose learning rate falls over all its minutes. A training
+that is told a shorter time gets there sooner.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import safetensors.torch
 import torch
 from exact_grid import ExactGrid
+from harness import rounded
 
 import batchflow
 from batchflow.config import Job, load_job
@@ -41,6 +49,9 @@ JOB = Path(__file__).with_name("reference.toml")
 DISTANCE, VISUAL, LEAST_SIGNAL = 15.0, 3, 3.0
 OBJECTS, DRAWS, GRID_OBJECTS = 4000, 500, 2000
 FRACTION, DEPTH = 0.05, (-5.3, -4.3)
+LOOKS, LOOKED_AT = 24, 1000
+"""Checkpoints kept of a training, and clusters that each is tried on."""
+GOALS = (0.65, 0.8)
 
 
 def observe(job: Job, n: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -117,12 +128,63 @@ def measure(job: Job) -> dict[str, float]:
     return found | speeds(model, flux[few], error[few])
 
 
+@contextmanager
+def kept_checkpoints(model: Path, kept: Path) -> Iterator[None]:
+    """Keep every checkpoint that a training writes: links, made beside it at next to no cost."""
+    ended = threading.Event()
+
+    def keep() -> None:
+        while not ended.wait(0.2):
+            try:
+                state = json.loads((model / "checkpoint" / "state.json").read_text())
+                os.link(model / "checkpoint" / state["tensors"], kept / f"{state['seconds']:.2f}.safetensors")
+            except (OSError, ValueError):
+                continue  # there is none yet, it is being replaced, or it is kept already
+
+    shutil.rmtree(kept, ignore_errors=True)
+    kept.mkdir(parents=True)
+    thread = threading.Thread(target=keep, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        ended.set()
+        thread.join()
+
+
+def efficiency_in_time(job: Job, kept: Path, end: float) -> dict[str, Any]:
+    """Median efficiency by seconds of training, and when it passed each of `GOALS`."""
+    model = batchflow.open_model(job.output)
+    _, flux, error, _ = observe(job, LOOKED_AT)
+    clusters, course = from_arrays(flux, error, DISTANCE, flux.shape[1]), list[tuple[float, float]]()
+    weights = {end: model.network.density.state_dict()} | {
+        float(path.stem): _weights(path) for path in kept.glob("*.safetensors")
+    }
+    final = {name: tensor.clone() for name, tensor in weights[end].items()}
+    for seconds, state in sorted((weights | {end: final}).items()):
+        model.network.density.load_state_dict(state)
+        draws = draw_posteriors(model.proposal, clusters, Options(DRAWS, True, 0))
+        course.append((seconds, float(np.nanmedian(draws.efficiency))))
+    passed = {str(goal): next((s for s, found in course if found >= goal), None) for goal in GOALS}
+    return {"efficiency_in_time": course, "seconds_to_efficiency": passed}
+
+
+def _weights(path: Path) -> dict[str, torch.Tensor]:
+    tensors = safetensors.torch.load_file(path)
+    return {name.removeprefix("model."): t for name, t in tensors.items() if name.startswith("model.")}
+
+
 def main() -> None:
     """Train, measure, write figures.json and print it."""
     minutes = float(sys.argv[1]) if len(sys.argv) > 1 else 8.0
-    job = load_job(JOB, [f"train.max_minutes={minutes}", "cluster.dashboard=127.0.0.1:0", *sys.argv[2:]])
+    often = f"train.checkpoint_seconds={max(1.0, 60 * minutes / LOOKS)}"
+    job = load_job(
+        JOB, [f"train.max_minutes={minutes}", often, "cluster.dashboard=127.0.0.1:0", *sys.argv[2:]]
+    )
     run_stages(job, ["mocks"], "resume")
-    (report,) = run_stages(job, ["train"], "restart")
+    kept = job.output.resolve() / "checkpoints"
+    with kept_checkpoints(job.output.resolve() / "model", kept):
+        (report,) = run_stages(job, ["train"], "restart")
     if report.failures:
         sys.exit(f"training failed: {report.failures}")
     training = batchflow.open_model(job.output).network.description["training"]
@@ -133,7 +195,9 @@ def main() -> None:
         "held_out_loss": training["held_out_loss"],
     }
     figures |= measure(job)
-    figures |= {name: float(f"{value:.5g}") for name, value in figures.items()}
+    figures |= efficiency_in_time(job, kept, training["seconds"])
+    shutil.rmtree(kept)
+    figures = rounded(figures)
     figures |= {"cpus": len(os.sched_getaffinity(0)), "n_rows": job.mocks.rows}
     figures["versions"] = {name: version(name) for name in ("batchflow", "torch", "numpy")}
     write_json(job.output / "figures.json", figures)

@@ -25,6 +25,7 @@ from torch import nn
 from batchflow.config import Job, load_job
 from batchflow.flow.checkpoint import new_network
 from batchflow.flow.density import PosteriorDensity
+from batchflow.flow.features import make_features
 from batchflow.keys import generator
 from batchflow.machine import cores
 from batchflow.mocks.make import mock_table
@@ -32,7 +33,10 @@ from batchflow.mocks.prior import draw_prior
 from batchflow.physics.engine import open_engine
 from batchflow.shards import write_table
 from batchflow.train.fit import TrainingProgress, _Fit
+from batchflow.train.hands import hired
 from batchflow.train.optimise import Optimisation
+from batchflow.train.parts import parts
+from batchflow.train.simulate import simulate
 from batchflow.train.task import make_training
 from batchflow.train.threads import crew
 
@@ -91,12 +95,13 @@ def run(steps: int, device: torch.device) -> dict[str, float]:
         job = load_job(JOB, ["train.max_minutes=60", f"output={name}/run"])
         training = make_training(job, {"shards": [write_mocks(job, Path(name))], "catalogue": []}, {})
         object.__setattr__(training, "emulator_steps", 50)
-        hands = stack.enter_context(crew(device))
-        fit = _Fit(training, Path(name) / "model", device, hands)
+        threaded = stack.enter_context(crew(device))
+        fit = _Fit(training, Path(name) / "model", device, threaded)
         density = new_network(training.specification, 1).density.to(device)
-        density.emulator.requires_grad_(False)
-        bare = Optimisation(density, 1e-3, hands)
+        bare = Optimisation(density.flow, 1e-3)
         batch = fit.batches.batch
+        number = min(threaded.number, len(parts(batch, device)))
+        bare.share(stack.enter_context(hired(number, density.flow, batch)))
         ready = list(islice(fit._examples(0, 0), 8))
         turns: dict[str, list[float]] = {"loop": [], "bare": []}
         mark = time.perf_counter()
@@ -109,7 +114,7 @@ def run(steps: int, device: torch.device) -> dict[str, float]:
             now = time.perf_counter()
             turns["loop"].append(now - mark)
             for step in range(TURN):
-                bare.step(*ready[step % len(ready)], 0.3)
+                bare.step(ready[step % len(ready)], 0.3)
             synchronise(device)
             mark = time.perf_counter()
             turns["bare"].append(mark - now)
@@ -121,7 +126,7 @@ def run(steps: int, device: torch.device) -> dict[str, float]:
         # The first turn warms up.
         rate = {kind: TURN * batch / statistics.median(times[1:]) for kind, times in turns.items()}
         pairs = list(zip(turns["loop"], turns["bare"], strict=True))[1:]
-        flops = matrix_flops(bare.density)
+        flops = matrix_flops(density)
         return {
             "loop_rows_per_s": rate["loop"],
             "bare_rows_per_s": rate["bare"],
@@ -133,8 +138,10 @@ def run(steps: int, device: torch.device) -> dict[str, float]:
 
 def sampling(fit: _Fit, device: torch.device) -> dict[str, float]:
     """Draws a second, and their arithmetic."""
-    _, features = fit.held_out
     density = fit.network.density
+    mocks = fit.training.shards.read_held_out(OBJECTS).to(device)
+    simulation = simulate(mocks.fluxes, fit.noise, torch.Generator(device).manual_seed(0))
+    features = make_features(fit.noise, simulation.seen, simulation.survey)
     base = torch.rand(OBJECTS // 4, DRAWS, 3, device=device)
     times = []
     with torch.inference_mode():

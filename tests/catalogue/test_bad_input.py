@@ -11,6 +11,8 @@ from astropy.table import MaskedColumn, Table
 from typer.testing import CliRunner
 
 from batchflow.catalogue.files import check_input
+from batchflow.catalogue.read import CatalogueReader
+from batchflow.catalogue_settings import CatalogueSettings
 from batchflow.cli import app
 from batchflow.errors import UserError
 
@@ -203,3 +205,13 @@ def test_magnitudes_of_99(tmp_path):
     assert {item["flag"]: item["rows"] for item in found["flags"]} == {"MISSING_BAND": 2, "BAD_ERROR": 2}
     assert found["bands"][0]["measured"] == N_ROWS - 4
     assert any("99.999" in text for text in found["assumed"])
+
+
+def test_a_row_that_is_no_text_far_below_the_header_is_one_message(tmp_path, capfd):
+    path = tmp_path / "c.csv"
+    header = b"object_id,galaxy,distance_mpc,flux_wfc3_f275w,error_wfc3_f275w\n"
+    path.write_bytes(header + 30_000 * b"1,g,3,1,0.1\n" + b"\xd4,g\n")
+    entry = CatalogueSettings(path=path, name="s", unit="mJy")
+    with pytest.raises(UserError, match=r"not text in UTF-8.*iconv"):
+        list(CatalogueReader(entry, ("wfc3_f275w",)).pieces())
+    assert capfd.readouterr().err == ""

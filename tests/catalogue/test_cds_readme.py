@@ -11,7 +11,7 @@ from astropy.table import Table
 
 from batchflow.catalogue.cds_readme import find_readme
 from batchflow.catalogue.detect import detect_format
-from batchflow.catalogue.files import open_columns
+from batchflow.catalogue.opening import open_columns
 from batchflow.catalogue.values import numbers, words
 from batchflow.config import parse_job
 from batchflow.errors import UserError

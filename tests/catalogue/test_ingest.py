@@ -16,7 +16,8 @@ from batchflow import check, stages
 from batchflow.catalogue import columns as columns_module
 from batchflow.catalogue import read, repeated
 from batchflow.catalogue.galaxies import plain_name
-from batchflow.catalogue.ingest import ensure_catalogue, survey_pieces, surveys_of_entries
+from batchflow.catalogue.index import survey_pieces, surveys_of_entries
+from batchflow.catalogue.ingest import ensure_catalogue
 from batchflow.catalogue.normalise import RawCatalogue, complete
 from batchflow.catalogue.read import CatalogueReader, read_catalogue, read_with_summary
 from batchflow.catalogue.summary import Tally

@@ -17,6 +17,7 @@ from batchflow.schema import Flag
 from batchflow.shards import read_footer
 
 BANDS = ("acs_f435w",)
+PART = {"fingerprint": "abc", "galaxy": "a", "first_id": "100", "last_id": "101"}
 
 
 def survey(name, galaxies, first_id=0):
@@ -66,9 +67,9 @@ def test_every_row_once_by_galaxy_survey_and_file(tmp_path, tables):
 
 @pytest.mark.parametrize("rows", [1, 2, 3])
 def test_pieces_do_not_matter(tmp_path, tables, rows):
-    first = write_catalogue(tables, tmp_path / "1", 2, {})
+    first = write_catalogue(tables, tmp_path / "1" / "catalogue", 2, {})
     pieces = [table.slice(start, rows) for table in tables for start in range(0, table.num_rows, rows)]
-    second = write_catalogue(pieces, tmp_path / "2", 2, {})
+    second = write_catalogue(pieces, tmp_path / "2" / "catalogue", 2, {})
     for one, other in zip(first, second, strict=True):
         assert one.path.read_bytes() == other.path.read_bytes()
 
@@ -84,15 +85,17 @@ def test_waiting_rows_are_bounded_and_none_is_lost(tmp_path):
 
 
 def test_other_galaxies_do_not_matter(tmp_path, tables):
-    (alone,) = write_catalogue([survey("late", ["b"])], tmp_path / "1", 10, {})
-    among = write_catalogue([survey("late", ["b"]), survey("early", ["a", "c"])], tmp_path / "2", 10, {})
+    (alone,) = write_catalogue([survey("late", ["b"])], tmp_path / "1" / "catalogue", 10, {})
+    among = write_catalogue(
+        [survey("late", ["b"]), survey("early", ["a", "c"])], tmp_path / "2" / "catalogue", 10, {}
+    )
     assert alone.path.read_bytes() == among[1].path.read_bytes()
 
 
 def test_footer_says_what_the_part_is(tmp_path, tables):
     part = write_catalogue(tables, tmp_path, 2, {"fingerprint": "abc"})[0]
     assert read_footer(part.path) == (
-        {"fingerprint": "abc", "galaxy": "a", "first_id": "100", "last_id": "101"},
+        PART | {"file": f"{tmp_path.name}/galaxy=a/{part.path.name}"},
         2,
     )
 

@@ -13,7 +13,8 @@ import pytest
 from astropy.io import fits
 from astropy.table import MaskedColumn, Table
 
-from batchflow.catalogue.files import checksum, find_files, open_columns
+from batchflow.catalogue.files import checksum, find_files
+from batchflow.catalogue.opening import open_columns
 from batchflow.catalogue.values import numbers, truths, words
 from batchflow.errors import UserError
 

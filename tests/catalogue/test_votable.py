@@ -17,7 +17,7 @@ from astropy.io.votable import from_table
 from astropy.table import MaskedColumn, Table
 
 from batchflow.catalogue.columns import ColumnFile
-from batchflow.catalogue.files import open_columns
+from batchflow.catalogue.opening import open_columns
 from batchflow.catalogue.values import numbers, truths, words
 from batchflow.errors import UserError
 

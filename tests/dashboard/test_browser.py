@@ -3,7 +3,6 @@
 import contextlib
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -13,13 +12,7 @@ from pathlib import Path
 
 import pytest
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.skipif(
-        not (shutil.which("chromium") and shutil.which("chromedriver")),
-        reason="needs Debian's chromium and chromium-driver",
-    ),
-]
+pytestmark = pytest.mark.browser
 JOB = Path(__file__).resolve().parents[2] / "jobs" / "quickstart.toml"
 OVERRIDES = (
     "mocks.rows=8000",
@@ -34,11 +27,6 @@ OVERRIDES = (
     "cluster.cpu_workers=1",
     "cluster.dashboard=127.0.0.1:0",
 )
-FLAGS = (
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    "--window-size=1300,1100",
-)
 SEEN = """
 const rows = [];
 const walk = (node) => {
@@ -51,22 +39,6 @@ return rows;
 """
 """What a reader sees of the table of stages, shadow roots of Bokeh's widgets included."""
 READ = "return Bokeh.documents[0].get_model_by_name(arguments[0]).data"
-
-
-@pytest.fixture
-def browser(tmp_path, monkeypatch):
-    webdriver = pytest.importorskip("selenium.webdriver")
-    monkeypatch.setenv("SE_OFFLINE", "true")
-    options = webdriver.ChromeOptions()
-    options.binary_location = shutil.which("chromium")
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path / 'profile'}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(shutil.which("chromedriver")))
-    try:
-        yield driver
-    finally:
-        driver.quit()
 
 
 @pytest.fixture

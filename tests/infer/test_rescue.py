@@ -9,7 +9,6 @@ from exact_models import photometry, train_model
 
 from batchflow.infer.clusters import Clusters, from_arrays
 from batchflow.infer.draw import Draws, Options, Rescue, draw_posteriors
-from batchflow.infer.exact_summary import quantiles_of
 from batchflow.infer.given import given_arrays
 from batchflow.infer.rescue import merge
 from batchflow.infer.summary import weighted_quantiles
@@ -58,7 +57,7 @@ def has(draws, flag):
 
 
 def test_nothing_is_done_where_nothing_is_low(model):
-    plain, kept = draws_of(model, None), draws_of(model, Rescue(0.0))
+    plain, kept = draws_of(model, None), draws_of(model, Rescue(0.0, grid="fallback"))
     assert plain.method is None
     assert (kept.method == 0).all()
     np.testing.assert_array_equal(kept.log_weights, plain.log_weights)
@@ -78,7 +77,7 @@ def test_more_draws_multiply_the_effective_number(model):
 def test_what_more_draws_can_not_mend_goes_to_the_grid(model):
     plain = draws_of(model, None).efficiency
     threshold = float(np.nanmax(plain)) * 1.01
-    found = draws_of(model, Rescue(threshold, N))
+    found = draws_of(model, Rescue(threshold, N, "fallback"))
     assert has(found, Flag.GRID_POSTERIOR) == [True] * 4 + [False]
     assert not any(has(found, Flag.MORE_DRAWS))
     assert (found.efficiency[:4] > 0.6).all()
@@ -130,7 +129,7 @@ def _catalogue(n):
 
 
 WAYS = {
-    "both": Rescue(0.6, 4 * N),
+    "both": Rescue(0.6, 4 * N, "fallback"),
     "more": Rescue(0.6, 8 * N, "never"),
     "grid": Rescue(0.0, 2 * N, "always"),
 }
@@ -179,27 +178,29 @@ def _columns(draws):
     return plain | nested
 
 
-def test_summaries_alone_come_from_the_grid(model):
-    """Grid = "summary": the flow's draws as they were, the quantiles of the grid."""
-    plain, exact = draws_of(model, None), draws_of(model, Rescue(0.0, 8192, "always"))
-    both = draws_of(model, Rescue(0.0, 8192, "summary"))
+@pytest.mark.parametrize("use", ["summary", "auto"])
+def test_summaries_alone_come_from_the_grid(model, use):
+    """The flow's draws as they were, the quantiles of the grid."""
+    plain, exact = draws_of(model, None), draws_of(model, Rescue(0.0, N, "always"))
+    both = draws_of(model, Rescue(0.0, N, use))
     np.testing.assert_array_equal(both.log_weights, plain.log_weights)
     assert (both.method == 0).all()
     for name in PRIOR:
         column = f"{name}_q84"
-        known = np.isfinite(exact.refined[column])
-        np.testing.assert_array_equal(both.refined[column][known], exact.refined[column][known])
+        assert np.isfinite(exact.refined[column]).tolist() == [True] * 4 + [False]
+        np.testing.assert_array_equal(both.refined[column], exact.refined[column])
 
 
-def test_quantiles_of_a_fine_histogram_are_those_of_sorted_draws():
-    rng = np.random.default_rng(2)
-    values, weights = np.concatenate([rng.normal(8, 0.02, 3000), rng.normal(9, 0.3, 1000)]), rng.random(4000)
-    weights /= weights.sum()
-    found = quantiles_of(
-        torch.as_tensor(values)[None], torch.as_tensor(weights)[None], [0.025, 0.16, 0.5, 0.84]
-    )
-    wanted = weighted_quantiles(values[None], weights[None], [0.025, 0.16, 0.5, 0.84])
-    np.testing.assert_allclose(found.numpy(), wanted, atol=0.01 * values.std())
+def test_summaries_that_can_not_be_exact_are_flagged(model, monkeypatch):
+    """As if every posterior were too narrow for the cells."""
+    monkeypatch.setattr("batchflow.infer.exact_summary.ENOUGH_NODES", 1e9)
+    for use, flagged in (("auto", True), ("always", True), ("fallback", False), ("never", False)):
+        found = draws_of(model, Rescue(0.0, N, use))
+        assert has(found, Flag.SAMPLED_SUMMARY) == [flagged] * 4 + [False], use
+        assert all(np.isnan(column).all() for column in found.refined.values())
+        summary = model.summarise(_catalogue(4 + 1), clusters(model), found)
+        own = weighted_quantiles(found.values["ebv"][:4], found.weights[:4], [0.84])[:, 0]
+        np.testing.assert_allclose(np.array(summary["ebv_q84"])[:4], own.astype(np.float32))
 
 
 def test_a_distance_error_reaches_the_grids_masses(model):

@@ -127,7 +127,7 @@ def write_galaxy(run: RunFolder, galaxy: str, n: int, seed: int = 0, published: 
         values[lost] = np.nan
     nothing = np.full(n, np.nan)
     columns = {
-        "galaxy": pa.array([galaxy] * n).cast(schema.GALAXY_TYPE),
+        "galaxy": pa.array([galaxy] * n),
         "survey": ["survey"] * n,
         "object_id": [str(i) for i in range(n)],
         "distance_mpc": np.where(lost, np.nan, DISTANCE),

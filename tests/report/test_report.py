@@ -26,7 +26,7 @@ from batchflow.report.sections.brief import in_brief
 from batchflow.report.sections.calibration import calibration
 from batchflow.report.sections.chosen import chosen_clusters
 from batchflow.report.sections.clusters import _apart
-from batchflow.report.sections.comparison import against_published
+from batchflow.report.sections.comparison import _reach, against_published
 from batchflow.report.sections.population import populations
 from batchflow.report.sections.trust import worst_objects
 from batchflow.results.tables import open_run
@@ -227,7 +227,7 @@ def test_validation_tables_are_known_by_their_columns(copied: RunFolder) -> None
         "strata": pa.table(
             {"by": ["signal"], "stratum": ["<b>"], "parameter": ["ebv"], "n": [9], "verdict": ["bad"]}
         ),
-        "objects": columns(
+        "of_objects": columns(
             {"object_id": np.arange(300), "why": np.where(np.arange(300) % 3, "mode", "noise")}
         ),
     }
@@ -343,6 +343,23 @@ def test_a_hundred_thousand_clusters_make_a_page_of_the_same_size(copied: RunFol
 )
 def test_numbers_are_short(value: object, text: str) -> None:
     assert shown(value) == text
+
+
+def test_numbers_of_a_column_have_as_many_decimals() -> None:
+    rows = ((0.75, 1e-9, 12, -1e-5, 0.5), (0.0123456, 0.5, 3, 0.2, None), (float("nan"), 0.02, 1, 1.0, 1))
+    found = Listing("", ("share", "ks pvalue", "n", "median", "few"), rows).texts
+    assert [row[0] for row in found] == ["0.750", "0.012", "\N{EN DASH}"]
+    assert [row[1] for row in found] == ["1e-09", "0.5", "0.02"]
+    assert [row[2] for row in found] == ["12", "3", "1"]
+    assert [row[3] for row in found] == ["0.000", "0.200", "1.000"]
+    assert [row[4] for row in found] == ["0.500", "\N{EN DASH}", "1"]
+    assert Listing("", ("a",), ()).texts == ()
+
+
+def test_thin_differences_fill_their_histogram() -> None:
+    assert _reach("log_age", np.array([-0.4, 0.1, 1.2])) == 2.0
+    assert 0.01 < _reach("log_age", np.linspace(-0.01, 0.01, 999)) < 0.03
+    assert _reach("log_age", np.zeros(0)) == 2.0
 
 
 def test_sections_import_neither_torch_nor_dask() -> None:

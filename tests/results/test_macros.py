@@ -120,6 +120,9 @@ def test_samples_are_the_same_for_the_same_seed_only(run):
     assert not first.equals(other)
     assert query(run.root, "FROM sample_draws('628-2', 30, in_galaxy := '../b')").num_rows == 0
     assert query(run.root, "FROM sample_draws('628-5', 30)").num_rows == 0  # not inferred
+    for sql in ("FROM sample_draws('628-22', 30)", "EXPLAIN FROM sample_draws('628-22', 30)"):
+        with pytest.raises(UserError, match="draws has no cluster '628-22'; nearest: 628-2, "):
+            query(run.root, sql)
 
 
 def test_every_macro_is_listed_with_an_example_that_runs(run):

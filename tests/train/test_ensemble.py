@@ -277,6 +277,11 @@ def test_a_validated_models_card_holds_its_calibration_and_no_others(trained, tm
     assert "Median efficiency of the draws: 0.87" in card
     assert card == card_of(run.root)
     batchflow.open_model(run.root)
+    sent = shutil.copytree(run.model, tmp_path / "sent")
+    assert card == card_of(sent)
+    found = load_description(sent)
+    write_description(sent, found | {"training": found["training"] | {"held_out_loss": -1.0}})
+    assert "Not measured" in card_of(sent)
     write_description(run.model, load_description(run.model) | {"weights_sha256": "another"})
     assert "Not measured" in card_of(run.root)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from dataclasses import replace
 
 import pytest
@@ -15,7 +16,8 @@ from batchflow.train.data import ShardSet
 from batchflow.train.fit import CHECKPOINT_FOLDER, HISTORY_FILE, train
 from batchflow.train.history import Record, read_history, write_history
 from batchflow.train.optimise import Optimisation, one_cycle
-from batchflow.train.threads import PART_ROWS, Crew, parts, threads
+from batchflow.train.parts import PART_ROWS, parts
+from batchflow.train.threads import Crew, threads
 
 TIMES = {"rows_per_second": 0.0, "seconds": 0.0}
 
@@ -156,11 +158,11 @@ def test_a_loss_that_is_no_number_names_epoch_and_batch(paths, tmp_path, monkeyp
     original = Optimisation.step
     calls = []
 
-    def poisoned(self, theta, features, fraction):
+    def poisoned(self, batch, fraction):
         calls.append(fraction)
         if len(calls) == 14:
-            theta = theta * torch.nan
-        original(self, theta, features, fraction)
+            batch = batch._replace(unit=batch.unit * torch.nan)
+        original(self, batch, fraction)
 
     monkeypatch.setattr(Optimisation, "step", poisoned)
     with pytest.raises(UserError, match=r"epoch 1, batch 3, .*train.learning_rate"):
@@ -172,14 +174,16 @@ def test_losses_looked_at_late_still_name_the_first_bad_batch(paths, tmp_path):
     from batchflow.train.fit import _Fit
 
     fit = _Fit(toy_training(paths, {}), tmp_path, torch.device("cpu"), Crew(1))
-    theta, features = fit.held_out
+    bad = fit.held_out._replace(unit=fit.held_out.unit * torch.nan)
     for step in range(5):
-        fit.optimisation.step(theta * torch.nan if step == 2 else theta, features, 0.5)
+        fit.optimisation.step(bad if step == 2 else fit.held_out, 0.5)
     with pytest.raises(UserError, match="epoch 0, batch 12,"):
         fit.optimisation.check(epoch=0, batch=14)
 
 
-def test_the_weights_are_the_same_to_the_last_digit_however_many_cores(tmp_path):
+def test_the_weights_are_the_same_to_the_last_digit_however_many_cores(tmp_path, monkeypatch):
+    monkeypatch.setattr("batchflow.train.fit.SHARED_ROWS", 0)
+    begun = count_processes(monkeypatch)
     paths = write_toy_shards(tmp_path, (6000,))
     found = []
     for number in (1, 2, 3):
@@ -191,6 +195,49 @@ def test_the_weights_are_the_same_to_the_last_digit_however_many_cores(tmp_path)
     for name, weights in found[0].items():
         assert all(torch.equal(weights, other[name]) for other in found[1:]), name
     assert len(read_history(folder / HISTORY_FILE)) == 1
+    assert len(begun) == 2 + 3
+    assert all(process.poll() == 0 for process in begun)
+
+
+def count_processes(monkeypatch):
+    """List the processes that trainings begin, from now on."""
+    begun = []
+    real = subprocess.Popen
+    monkeypatch.setattr(
+        "batchflow.train.hands.subprocess.Popen",
+        lambda *args, **kw: begun.append(real(*args, **kw)) or begun[-1],
+    )
+    return begun
+
+
+def test_a_killed_process_is_a_message_and_training_goes_on_to_the_same_end(tmp_path, monkeypatch):
+    monkeypatch.setattr("batchflow.train.fit.SHARED_ROWS", 0)
+    begun = count_processes(monkeypatch)
+    training = toy_training(
+        write_toy_shards(tmp_path, (6000,)), {"epochs": 2, "batch": 2 * PART_ROWS, "checkpoint_seconds": 1e-9}
+    )
+
+    def kill(progress):
+        if progress.step == 3:
+            begun[1].kill()
+
+    with threads(2):
+        with pytest.raises(UserError, match=r"ended with status -9.*goes on from its last checkpoint"):
+            train(training, tmp_path / "killed", progress=kill)
+        assert all(process.poll() is not None for process in begun)
+        train(training, tmp_path / "killed")
+        train(training, tmp_path / "whole")
+    killed, whole = (load_model(tmp_path / name).density.state_dict() for name in ("killed", "whole"))
+    assert all(torch.equal(killed[name], weights) for name, weights in whole.items())
+
+
+def test_short_trainings_and_small_batches_start_no_process(paths, tmp_path, monkeypatch):
+    begun = count_processes(monkeypatch)
+    with threads(2):
+        train(toy_training(paths, {"epochs": 1}), tmp_path / "short")
+        monkeypatch.setattr("batchflow.train.fit.SHARED_ROWS", 0)
+        train(toy_training(paths, {"epochs": 1, "batch": PART_ROWS}), tmp_path / "small")
+    assert begun == []
 
 
 @pytest.mark.parametrize("rows", [1, 100, PART_ROWS, 2 * PART_ROWS - 1, 2 * PART_ROWS, 5000])

@@ -1,14 +1,23 @@
 """The gap to the exact posterior, and classifier accuracy, of posteriors known to be exact or not."""
 
+from pathlib import Path
+
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import torch
 from exact_models import make_job, photometry, train_model
 
+from batchflow import schema
 from batchflow.infer.clusters import Clusters
 from batchflow.infer.draw import Options
+from batchflow.shards import write_table
+from batchflow.validate.catalogue import compare_catalogue
 from batchflow.validate.exactness import closeness, exact_draws, exact_log_density, gap_at_truth
-from batchflow.validate.held_out import mock_columns
+from batchflow.validate.held_out import mock_columns, recover_held_out
+from batchflow.validate.plan import CATALOGUE_TABLES, HELD_OUT_TABLES
+from batchflow.validate.schemas import validation_schemas
 from batchflow.validate.tables import calibration_table, figures_table
 from batchflow.validate.ways import DELIVERED, HPD, NETWORK, WEIGHTED, all_ranks, draw_ways
 
@@ -36,8 +45,13 @@ def _one_thread():
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    return train_model(tmp_path_factory.mktemp("validate"), PRIOR, rows=4000)
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("validate")
+
+
+@pytest.fixture(scope="module")
+def model(folder):
+    return train_model(folder, PRIOR, rows=4000)
 
 
 @pytest.fixture(scope="module")
@@ -155,3 +169,60 @@ def test_without_a_grid_the_rest_is_done(model, seen):
     columns = mock_columns(model, clusters, truth, found, SETTINGS | {"exact": 0})
     assert np.isnan(columns["kl_exact"]).all()
     assert np.isfinite(columns["gap_nats"]).any()
+
+
+def stage_settings(folder, model):
+    return SETTINGS | {
+        "model": str(folder / "model"),
+        "weights": model.network.weights_sha256,
+        "held_out": 0.5,
+        "mocks": 40,
+        "draws": 60,
+        "max_draws": 60,
+        "exact": 0,
+        "distances": {},
+        "grid": "never",
+    }
+
+
+def test_the_tables_of_held_out_mocks_are_those_of_the_manual(folder, model, tmp_path):
+    """All are written, with the manual's columns; and what is less than asked for is said."""
+    outputs = [tmp_path / f"{name}.parquet" for name in HELD_OUT_TABLES]
+    shards = [str(folder / "shard.parquet")]
+    settings = stage_settings(folder, model) | {"mocks": 4000}
+    notes = recover_held_out([str(path) for path in outputs], shards, settings, {})
+    assert any("of the 4000 mocks asked for" in note for note in notes)
+    wanted = validation_schemas(["log_age", "ebv", "log_mass"])
+    for path in outputs:
+        found = pq.read_schema(path)
+        assert set(wanted[path.stem].names) - {"member_spread"} == set(found.names)
+        assert all(b"description" in field.metadata for field in found)
+    assert 30 < pq.read_metadata(outputs[0]).num_rows < 4000
+
+
+def test_three_clusters_without_published_values_are_validated(folder, model, seen, tmp_path):
+    """Nothing to compare with is said; predictive checks are done, and every table is there."""
+    clusters = seen[0].rows(np.arange(3))
+    posterior = model.posterior(
+        clusters.flux, clusters.error, distance_mpc=10.0, draws=60, certify=True, seed=1
+    )
+    bands = {"flux": clusters.flux, "error": clusters.error, "limit": clusters.limit}
+    columns = {"galaxy": ["G"] * 3, "survey": ["default"] * 3, "object_id": ["0", "1", "2"]}
+    columns |= {"flags": [0] * 3, "class_": [1] * 3, "distance_mpc": [10.0] * 3}
+    columns |= {
+        f"{kind}_{band}": of[:, i] for kind, of in bands.items() for i, band in enumerate(model.bands)
+    }
+    schema_ = schema.catalogue_schema(model.bands, schema.PUBLISHED)
+    arrays = [pa.array(columns.get(field.name, [np.nan] * 3)).cast(field.type) for field in schema_]
+    parts = [str(tmp_path / f"{name}.parquet") for name in ("catalogue", "posterior", "fit")]
+    write_table(Path(parts[0]), pa.Table.from_arrays(arrays, schema=schema_), {})
+    write_table(Path(parts[1]), posterior.summary, {})
+    outputs = [tmp_path / "validation" / f"{name}.parquet" for name in CATALOGUE_TABLES]
+    settings = stage_settings(folder, model) | {"mocks": str(tmp_path / "none.parquet")}
+    notes = compare_catalogue([str(path) for path in outputs], [tuple(parts)], settings, {})
+    assert "no published values in the catalogue: nothing to compare posteriors with" in notes
+    tables = {path.stem: pq.read_table(path) for path in outputs}
+    wanted = validation_schemas(["log_age", "ebv", "log_mass"])
+    assert all(set(table.column_names) == set(wanted[name].names) for name, table in tables.items())
+    assert tables["predictive"]["n"].to_pylist() == [3, 3, 3]
+    assert {tables[name].num_rows for name in ("objects", "overlap", "comparison", "reasons")} == {0}

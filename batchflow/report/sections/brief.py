@@ -82,7 +82,8 @@ def _published(data: ReportData) -> list[tuple[str, str]]:
     if not known.size:
         return []
     close = 100 * np.mean(np.abs(known) <= 0.3)
-    said = f"median {np.median(known):+.2f} dex, {close:.0f} % within 0.3 dex ({known.size:,} clusters)"
+    median = round(float(np.median(known)), 2) + 0.0  # no -0.00
+    said = f"median {median:+.2f} dex, {close:.0f} % within 0.3 dex ({known.size:,} clusters)"
     return [("log age less the published one", said)]
 
 

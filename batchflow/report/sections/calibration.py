@@ -51,7 +51,7 @@ ABOUT = {
     ),
 }
 """Caption and columns of tables that are known."""
-ONLY_NAMED = ("validation_overlap", "validation_mocks")
+ONLY_NAMED = ("validation_overlap", "validation_mocks", "validation_objects")
 """Tables of objects that other tables sum up."""
 COLORS = (BLUE, ORANGE, GREEN, PURPLE, GREY)
 MARKERS = "os^Dv"

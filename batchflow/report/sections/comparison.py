@@ -17,6 +17,8 @@ from batchflow.validate.compare import CATASTROPHIC, CLOSE, HALF_STEP, by_survey
 Floats = NDArray[np.float64]
 REACH = {"log_age": 2.0, "log_mass": 1.5, "ebv": 0.8}
 """Differences beyond lie in the last bin of the histogram."""
+THIN = 0.25
+"""Of that width: where nearly all differences are nearer, the histogram is of them."""
 FIT = "fit"
 
 
@@ -125,13 +127,21 @@ def _picture(name: str, pairs: dict[str, tuple[Floats, Floats]], word: str, capt
         scatter(above, Axis(other, f"{word} {label}", limits), Axis(own, label, limits))
         above.plot(limits, limits, color="k", lw=0.8, ls="--")
         difference = (own - other)[np.isfinite(own - other)]
-        reach = REACH.get(parameter, float(np.abs(difference).max(initial=1e-3)))
+        reach = _reach(parameter, difference)
         below.hist(np.clip(difference, -reach, reach), bins=np.linspace(-reach, reach, 41), color=BLUE)
         below.axvline(0, color="k", lw=0.8, ls="--")
         short = f"difference in {label.split(' [')[0]}"
         below.set(xlabel=f"{short} [{UNITS[parameter]}]" if parameter in UNITS else short, ylabel="clusters")
     alt = f"Posterior medians against those of {word.rstrip(':')}, and histograms of their differences."
     return Picture(f"against-{name}", figure, alt, caption)
+
+
+def _reach(parameter: str, difference: Floats) -> float:
+    """Half the width of a histogram of differences: of one parameter always the same, but for thin ones."""
+    away = np.abs(difference)
+    most = REACH.get(parameter, float(away.max(initial=1e-3)))
+    usual = float(np.quantile(away, 0.99)) if away.size else most
+    return most if usual > THIN * most else max(2 * usual, 1e-3)
 
 
 def _agreement(

@@ -1,0 +1,196 @@
+"""A table of a run, in the forms that people work with; no torch, no dask."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from batchflow.errors import UserError, nearest
+from batchflow.paths import unescape
+from batchflow.results.ids import nearest_ids
+from batchflow.shards import open_dataset
+
+if TYPE_CHECKING:
+    import pandas as pd
+    from astropy.table import QTable
+
+
+@dataclass(frozen=True)
+class ResultTable:
+    """One table of a run, or some of its rows and columns; nothing is read before it is asked for."""
+
+    name: str
+    dataset: ds.Dataset
+    """The files, of the chosen galaxies only where these were given."""
+    columns: tuple[str, ...] | None = None
+    """None for all."""
+    ids: tuple[str, ...] | None = None
+    """Of the clusters that were asked for."""
+
+    def where(
+        self,
+        galaxy: str | Sequence[str] | None = None,
+        object_id: str | Sequence[str] | None = None,
+        columns: Sequence[str] | None = None,
+    ) -> ResultTable:
+        """Choose rows and columns.
+
+        Parameters
+        ----------
+        galaxy : str or sequence of str, optional
+            Only files of these are opened.
+        object_id : str or sequence of str, optional
+            In any galaxy unless one is given.
+        columns : sequence of str, optional
+            Those to read.
+
+        Returns
+        -------
+        ResultTable
+            Not read yet.
+
+        Raises
+        ------
+        UserError
+            When the table has no such galaxy or column.
+        """
+        found = self
+        if galaxy is not None:
+            found = replace(found, dataset=self._of_galaxies(_several(galaxy)))
+        if object_id is not None:
+            self._check_columns(["object_id"])
+            found = replace(found, ids=_several(object_id))
+        if columns is not None:
+            self._check_columns(columns)
+            found = replace(found, columns=tuple(columns))
+        return found
+
+    @property
+    def galaxies(self) -> list[str]:
+        """Galaxies that the table has files of, in order; none for a table that is not by galaxy."""
+        folders = {Path(file).parent.name for file in self.dataset.files}
+        return sorted(
+            unescape(name.removeprefix("galaxy=")) for name in folders if name.startswith("galaxy=")
+        )
+
+    def to_arrow(self) -> pa.Table:
+        """Read it.
+
+        Raises
+        ------
+        UserError
+            When no row has an id that was asked for.
+        """
+        wanted = None if self.ids is None else pc.field("object_id").isin(list(self.ids))
+        table = self.dataset.to_table(columns=self.columns and list(self.columns), filter=wanted)
+        if self.ids is not None and not table.num_rows:
+            raise UserError(self._not_there(self.ids[0]))
+        return table
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Read it into a pandas frame."""
+        _optional("pandas")
+        return self.to_arrow().to_pandas()
+
+    def to_polars(self) -> Any:
+        """Read it into a polars frame.
+
+        Returns
+        -------
+        polars.DataFrame
+            Lists stay lists.
+
+        Raises
+        ------
+        UserError
+            When polars is not installed.
+        """
+        return _optional("polars").from_arrow(self.to_arrow())
+
+    def to_dask(self) -> Any:
+        """Make a dask frame of it, lazy, a partition a file.
+
+        Returns
+        -------
+        dask.dataframe.DataFrame
+            Its partitions are read by the workers.
+
+        Raises
+        ------
+        UserError
+            When dask or pandas is not installed.
+        """
+        _optional("pandas")
+        frames = _optional("dask.dataframe")
+        chosen = self.columns and list(self.columns)
+        empty = self.dataset.schema.empty_table().select(chosen or self.dataset.schema.names).to_pandas()
+        return frames.from_map(_read_file, self.dataset.files, columns=chosen, ids=self.ids, meta=empty)
+
+    def to_astropy(self) -> QTable:
+        """Read all flat columns into an astropy table with units.
+
+        Returns
+        -------
+        astropy.table.QTable
+            Columns of lists (draws, modes) are left out: use `to_arrow`.
+        """
+        from batchflow.results.astro import to_qtable
+
+        return to_qtable(self.to_arrow())
+
+    def __len__(self) -> int:
+        """Rows."""
+        wanted = None if self.ids is None else pc.field("object_id").isin(list(self.ids))
+        return int(self.dataset.count_rows(filter=wanted))
+
+    def __repr__(self) -> str:
+        names = self.columns or self.dataset.schema.names
+        shown = ", ".join(names[:8]) + (f", ... {len(names)}" if len(names) > 8 else "")
+        places = f" of {len(self.galaxies)} galaxies" if self.galaxies else ""
+        return f"<{self.name}: {len(self):,} rows{places}; columns {shown}>"
+
+    def _of_galaxies(self, galaxies: Sequence[str]) -> ds.Dataset:
+        self._check_columns(["galaxy"])
+        for name in galaxies:
+            if self.galaxies and name not in self.galaxies:
+                raise UserError(f"{self.name} has no galaxy {name!r}; {nearest(name, self.galaxies)}")
+        chosen = [file for file in self.dataset.files if _galaxy_of(file) in galaxies]
+        return open_dataset(chosen, self.dataset.schema)
+
+    def _check_columns(self, names: Sequence[str]) -> None:
+        for name in names:
+            if name not in self.dataset.schema.names:
+                raise UserError(
+                    f"{self.name} has no column {name!r}; {nearest(name, self.dataset.schema.names)}"
+                )
+
+    def _not_there(self, wanted: str) -> str:
+        known = self.dataset.to_table(columns=["object_id"])["object_id"].unique().to_pylist()
+        return f"{self.name} has no cluster {wanted!r}; {nearest_ids(wanted, known)}"
+
+
+def _several(given: str | Sequence[str]) -> tuple[str, ...]:
+    return (given,) if isinstance(given, str) else tuple(map(str, given))
+
+
+def _galaxy_of(file: str) -> str:
+    return unescape(Path(file).parent.name.removeprefix("galaxy="))
+
+
+def _optional(name: str) -> Any:
+    try:
+        return import_module(name)
+    except ImportError:
+        raise UserError(f"{name} is not installed; pip install 'batchflow[tables]'") from None
+
+
+def _read_file(file: str, columns: list[str] | None, ids: tuple[str, ...] | None) -> pd.DataFrame:
+    wanted = None if ids is None else pc.field("object_id").isin(list(ids))
+    return open_dataset([file]).to_table(columns=columns, filter=wanted).to_pandas()
