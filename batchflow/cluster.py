@@ -45,6 +45,8 @@ DASK_SETTINGS = {
     # `run_units` tries again itself: Dask cannot tell who killed a worker from who waited for it.
     "distributed.scheduler.allowed-failures": 0,
     "distributed.comm.timeouts.connect": "30s",
+    # The scheduler keeps the last messages to each worker, arguments and all: 1000 of them are 5 MB a worker.
+    "distributed.admin.low-level-log-length": 100,
     # Results are small: there is nothing to spill, and a worker that pauses would never go on.
     **{f"distributed.worker.memory.{share}": False for share in ("target", "spill", "pause")},
     # OpenMP threads spin while they wait: for ever, and torch is five times slower as soon as anything else

@@ -125,6 +125,15 @@ def test_units_in_flight_are_bounded(client, tmp_path):
     assert all(started <= place + 3 for place, started in enumerate(seen))
 
 
+def test_what_the_scheduler_remembers_does_not_grow_with_the_units(client):
+    def longest(dask_scheduler):
+        return max(len(comm.recent_message_log) for comm in dask_scheduler.stream_comms.values())
+
+    many = [Unit(f"u{i}", (), None, {"index": i}) for i in range(250)]
+    assert run_units(client, double, many, ON_CPU, lambda *_: None) == []
+    assert 50 <= client.run_on_scheduler(longest) <= 100
+
+
 def test_a_resource_that_nobody_has_is_an_error_and_not_a_wait(client):
     assert require(client, GPU, 0.1) == 1
     with pytest.raises(UserError, match="no worker with the resource TPU=1"):
