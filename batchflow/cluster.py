@@ -22,6 +22,7 @@ from distributed.scheduler import KilledWorker
 from batchflow.cluster_settings import ClusterSettings
 from batchflow.dashboard.state import latest
 from batchflow.errors import UserError
+from batchflow.machine import WORKER_VARIABLES
 from batchflow.paths import remove
 from batchflow.plan import Unit
 from batchflow.watch import Limit, watched
@@ -49,9 +50,7 @@ DASK_SETTINGS = {
     "distributed.admin.low-level-log-length": 100,
     # Results are small: there is nothing to spill, and a worker that pauses would never go on.
     **{f"distributed.worker.memory.{share}": False for share in ("target", "spill", "pause")},
-    # OpenMP threads spin while they wait: for ever, and torch is five times slower as soon as anything else
-    # runs on the machine; never, and it is twice slower on a quiet one. A short while suits both (measured).
-    "distributed.nanny.pre-spawn-environ.GOMP_SPINCOUNT": "50000",
+    **{f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in WORKER_VARIABLES.items()},
 }
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from distributed import Status
 
 from batchflow.errors import UserError
+from batchflow.machine import WORKER_VARIABLES
 from batchflow.sites import ARRAYS, JobSettings, PoolSettings, SiteSettings, seconds
 
 CLASSES = {
@@ -27,7 +28,7 @@ ACCOUNT = {"slurm": "account", "pbs": "account", "lsf": "project", "sge": "proje
 """What dask-jobqueue calls the account; HTCondor has none."""
 
 WORKER_ENVIRONMENT = {
-    "GOMP_SPINCOUNT": "50000",
+    **WORKER_VARIABLES,
     **{f"DASK_DISTRIBUTED__WORKER__MEMORY__{share}": "False" for share in ("TARGET", "SPILL", "PAUSE")},
 }
 """As `cluster.DASK_SETTINGS` gives it to workers of this machine, and for its reasons."""

@@ -101,6 +101,7 @@ def test_one_allocation_with_roles_by_rank(slurm, local, job_file, site, tmp_pat
 SCRIPTS = {"driver": ["--mem=1G"], "allocation": ["--ntasks=4", "--mem-per-cpu=1G", "--gres=gpu:1"]}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_the_scripts_of_jobs_do_what_submit_does(slurm, local, job_file, site, tmp_path, script):
     folder, path = tmp_path / "run", tmp_path / "mine.toml"
