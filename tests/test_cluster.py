@@ -21,6 +21,7 @@ from batchflow.cluster import (
 from batchflow.config import ClusterSettings
 from batchflow.errors import UserError
 from batchflow.local_site import local_workers
+from batchflow.machine import WORKER_VARIABLES
 from batchflow.plan import Unit
 
 SETTINGS = ClusterSettings(cpu_workers=2, gpu_workers=1, dashboard="127.0.0.1:0")
@@ -178,3 +179,9 @@ def test_other_accounts_of_a_shared_machine_are_kept_out_with_tls(tmp_path):
 def test_worker_names_say_what_they_are(tmp_path):
     names = local_workers(ClusterSettings(cpu_workers=3, gpu_workers=2), tmp_path)
     assert sorted(names) == ["cpu-0", "cpu-1", "cpu-2", "gpu-0", "gpu-1"]
+
+
+def test_workers_have_the_environment_that_makes_training_fast(client):
+    found = client.run(lambda: dict(os.environ))
+    assert found
+    assert all(environment.items() >= WORKER_VARIABLES.items() for environment in found.values())
