@@ -23,7 +23,7 @@ class Shape(NamedTuple):
     weights: int
     """Trained numbers of the flow."""
     rows: int
-    """Batch of a batch."""
+    """Examples of a batch."""
     parameters: int
     features: int
 
@@ -33,12 +33,11 @@ class Board:
 
     def __init__(self, shape: Shape, descriptor: int) -> None:
         self.parts = parts(shape.rows, torch.device("cpu"))
-        sizes = _sizes(shape, len(self.parts))
-        self._memory = mmap.mmap(descriptor, 4 * sum(map(_padded, sizes)))
+        memory = mmap.mmap(descriptor, 0)
         place, found = 0, []
-        for size in sizes:
+        for size in _sizes(shape, len(self.parts)):
             count = math.prod(size)
-            flat = torch.frombuffer(self._memory, dtype=torch.float32, count=count, offset=4 * place)
+            flat = torch.frombuffer(memory, dtype=torch.float32, count=count, offset=4 * place)
             found.append(flat.view(size))
             place += _padded(size)
         self.weights, self.slopes, self.losses, *batch = found

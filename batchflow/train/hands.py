@@ -45,6 +45,9 @@ class Hands:
             self._hands = [_Hand({**told, "own": places}) for places in own]
         finally:
             os.close(memory)
+
+    def wait(self) -> None:
+        """Wait until each has said that it is done; first of all, that it is there."""
         for hand in self._hands:
             hand.hear()
 
@@ -70,8 +73,7 @@ class Hands:
             column.copy_(values)
         for hand in self._hands:
             hand.tell()
-        for hand in self._hands:
-            hand.hear()
+        self.wait()
         return list(zip(self.board.losses, self.board.slopes, strict=True))
 
     def close(self) -> None:
@@ -150,6 +152,7 @@ def hired(number: int, flow: ConditionalFlow, rows: int) -> Iterator[Hands | Non
         return
     hands = Hands(number, flow, rows)
     try:
+        hands.wait()
         yield hands
     finally:
         hands.close()

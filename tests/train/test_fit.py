@@ -11,9 +11,10 @@ import torch
 from toy_mocks import toy_training, write_toy_shards
 
 from batchflow.errors import UserError
-from batchflow.flow.checkpoint import load_model
+from batchflow.flow.checkpoint import load_model, new_network
 from batchflow.train.data import ShardSet
 from batchflow.train.fit import CHECKPOINT_FOLDER, HISTORY_FILE, train
+from batchflow.train.hands import hired
 from batchflow.train.history import Record, read_history, write_history
 from batchflow.train.optimise import Optimisation, one_cycle
 from batchflow.train.parts import PART_ROWS, parts
@@ -312,3 +313,20 @@ def test_held_out_rows_are_asked_for_once(paths, tmp_path, monkeypatch):
     )
     train(toy_training(paths, {"epochs": 1}), tmp_path)
     assert len(calls) == 1
+
+
+def test_no_process_stays_when_one_cannot_begin(paths, monkeypatch):
+    begun = []
+    real = subprocess.Popen
+
+    def begin(*args, **options):
+        begun.append(real(*args, **options))
+        if len(begun) == 2:
+            begun[-1].kill()
+        return begun[-1]
+
+    monkeypatch.setattr("batchflow.train.hands.subprocess.Popen", begin)
+    flow = new_network(toy_training(paths, {}).specification, 0).density.flow
+    with pytest.raises(UserError, match="ended with status -9"), hired(2, flow, 2 * PART_ROWS):
+        pass
+    assert [process.poll() is None for process in begun] == [False, False]
