@@ -22,7 +22,7 @@ from distributed.scheduler import KilledWorker
 from batchflow.cluster_settings import ClusterSettings
 from batchflow.dashboard.state import latest
 from batchflow.errors import UserError
-from batchflow.machine import WORKER_VARIABLES
+from batchflow.machine import WORKER_SETTINGS, WORKER_VARIABLES
 from batchflow.paths import remove
 from batchflow.plan import Unit
 from batchflow.watch import Limit, watched
@@ -48,8 +48,7 @@ DASK_SETTINGS = {
     "distributed.comm.timeouts.connect": "30s",
     # The scheduler keeps the last messages to each worker, arguments and all: 1000 of them are 5 MB a worker.
     "distributed.admin.low-level-log-length": 100,
-    # Results are small: there is nothing to spill, and a worker that pauses would never go on.
-    **{f"distributed.worker.memory.{share}": False for share in ("target", "spill", "pause")},
+    **WORKER_SETTINGS,
     **{f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in WORKER_VARIABLES.items()},
 }
 

@@ -13,7 +13,7 @@ from typing import Any
 from distributed import Status
 
 from batchflow.errors import UserError
-from batchflow.machine import WORKER_VARIABLES
+from batchflow.machine import WORKER_SETTINGS, WORKER_VARIABLES
 from batchflow.sites import ARRAYS, JobSettings, PoolSettings, SiteSettings, seconds
 
 CLASSES = {
@@ -29,9 +29,9 @@ ACCOUNT = {"slurm": "account", "pbs": "account", "lsf": "project", "sge": "proje
 
 WORKER_ENVIRONMENT = {
     **WORKER_VARIABLES,
-    **{f"DASK_DISTRIBUTED__WORKER__MEMORY__{share}": "False" for share in ("TARGET", "SPILL", "PAUSE")},
+    **{f"DASK_{name.replace('.', '__').upper()}": str(value) for name, value in WORKER_SETTINGS.items()},
 }
-"""As `cluster.DASK_SETTINGS` gives it to workers of this machine, and for its reasons."""
+"""What `cluster.DASK_SETTINGS` gives to workers of this machine."""
 
 ORPHAN_SECONDS = 120
 """A worker ends when it finds no scheduler for so long: its driver is gone."""

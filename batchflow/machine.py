@@ -14,6 +14,9 @@ WORKER_VARIABLES = {
     "MALLOC_MMAP_THRESHOLD_": str(32 * 2**20),
 }
 """Environment of every worker process."""
+WORKER_SETTINGS = {f"distributed.worker.memory.{share}": False for share in ("target", "spill", "pause")}
+"""Dask's settings of every worker: results are small, so there is nothing to spill, and a worker that pauses
+would never go on."""
 
 GRANTED = ("SLURM_CPUS_PER_TASK", "NCPUS", "LSB_DJOB_NUMPROC", "NSLOTS")
 """Where Slurm, PBS, LSF and Grid Engine say how many cores they gave; not all of them bind a job to these."""

@@ -47,6 +47,15 @@ def partition_folder(parent: Path, galaxy: str) -> Path:
     return parent / f"galaxy={escape(galaxy)}"
 
 
+def file_state(path: Path) -> tuple[int, ...]:
+    """Numbers of which one is another when a file is changed, or another one put in its place.
+
+    That may have its size and time of change; not its inode and time of status.
+    """
+    found = path.stat()
+    return found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev
+
+
 def remove(*folders: Path) -> None:
     """Remove folders and all in them, or what is in their place; one that is absent is no error."""
     for folder in folders:

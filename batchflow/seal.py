@@ -12,6 +12,8 @@ from functools import lru_cache
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
+from batchflow.paths import file_state
+
 MAGIC = b"BFSEAL01"
 MARK = b"batchflow.sealed"
 """Key in the footer of a file that bears a seal: one that has lost it is damaged."""
@@ -85,8 +87,7 @@ def is_intact(path: Path) -> bool:
         True as well for one that bears no seal, as long as it has a footer.
     """
     try:
-        found = path.stat()
-        return _is_intact(path, (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino))
+        return _is_intact(path, file_state(path))
     except OSError:
         return False
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from batchflow.catalogue_settings import CatalogueSettings
 from batchflow.errors import UserError, nearest
+from batchflow.paths import file_state
 
 
 def find_files(paths: Sequence[Path]) -> tuple[Path, ...]:
@@ -126,9 +127,7 @@ def checksum(path: Path) -> str:
         When it is absent, a folder or empty.
     """
     check_input(path)
-    found = path.stat()
-    # A file put in another's place may have its size and time of change; not its inode and time of status.
-    return _checksum(path, (found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino, found.st_dev))
+    return _checksum(path, file_state(path))
 
 
 @lru_cache(maxsize=4096)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +15,8 @@ from batchflow.config import Job
 from batchflow.paths import RunFolder, partition_folder
 from batchflow.plan import check_settings, fingerprint, is_in_place
 from batchflow.shards import read_footer, read_table
+from batchflow.stamped import read_stamped
 
-CHECKSUM = "index_checksum"
 INDEX = "_index.json"
 """Readers of Parquet folders pass over names that begin with an underscore."""
 
@@ -43,38 +42,13 @@ def find_catalogue(job: Job, run: RunFolder) -> list[Part] | None:
         When they were made from other files or with other settings.
     """
     path = run.catalogue / INDEX
-    index = read_index(run.catalogue)
+    index = read_stamped(path)
     if index is None:
         return None
     check_settings(path, index["settings"], stages.catalogue_settings(job), "infer")
     parts = [_part(values, run) for values in index["parts"]]
     wanted = fingerprint(stages.catalogue_settings(job))
     return parts if all(_is_there(part, run, wanted) for part in parts) else None
-
-
-def read_index(folder: Path) -> dict[str, Any] | None:
-    """What the index of a normalised catalogue says.
-
-    Parameters
-    ----------
-    folder : Path
-        ``RUN/catalogue``.
-
-    Returns
-    -------
-    dict or None
-        ``settings``, ``parts``, ``surveys``; None when it is absent, cut short or altered.
-    """
-    try:
-        index = json.loads((folder / INDEX).read_text(encoding="utf-8"))
-        return index if index.pop(CHECKSUM) == index_checksum(index) else None
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        return None
-
-
-def index_checksum(index: Mapping[str, Any]) -> str:
-    """What the index says of itself, under the key `CHECKSUM`."""
-    return fingerprint(json.loads(json.dumps(index)))
 
 
 def _is_there(part: Part, run: RunFolder, wanted: str) -> bool:
@@ -104,7 +78,7 @@ def surveys_of_entries(parts: Sequence[str | Path]) -> dict[str, list[str]]:
     """
     if not parts:
         return {}
-    index = read_index(Path(parts[0]).parents[1]) or {}
+    index = read_stamped(Path(parts[0]).parents[1] / INDEX) or {}
     return {str(name): list(found) for name, found in index.get("surveys", {}).items()}
 
 

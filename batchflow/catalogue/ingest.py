@@ -9,7 +9,7 @@ from typing import Any
 from batchflow import stages
 from batchflow.catalogue.files import check_files
 from batchflow.catalogue.galaxies import GalaxyTally
-from batchflow.catalogue.index import CHECKSUM, INDEX, describe_part, find_catalogue, index_checksum
+from batchflow.catalogue.index import INDEX, describe_part, find_catalogue
 from batchflow.catalogue.partition import CatalogueWriter, Part
 from batchflow.catalogue.read import CatalogueReader
 from batchflow.catalogue.repeated import flag_repeated
@@ -20,7 +20,7 @@ from batchflow.monitor import CONSOLE
 from batchflow.paths import RunFolder, remove
 from batchflow.plan import Mode, differences, fingerprint, flatten
 from batchflow.seal import damaged
-from batchflow.shards import write_json
+from batchflow.stamped import write_stamped
 
 LOG = logging.getLogger("batchflow")
 
@@ -76,7 +76,7 @@ def ensure_catalogue(job: Job, run: RunFolder, mode: Mode) -> list[Part]:
         "surveys": {reader.entry.survey: sorted(reader.tally.surveys) for reader in readers},
         "made": made(),
     }
-    write_json(run.catalogue / INDEX, index | {CHECKSUM: index_checksum(index)})
+    write_stamped(run.catalogue / INDEX, index)
     return parts
 
 

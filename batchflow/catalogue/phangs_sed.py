@@ -17,6 +17,7 @@ from batchflow.catalogue.phangs_columns import published
 from batchflow.catalogue.phangs_rows import rows_of
 from batchflow.config import CatalogueSettings
 from batchflow.errors import UserError
+from batchflow.paths import file_state
 from batchflow.schema import PUBLISHED
 
 Floats = NDArray[np.float64]
@@ -78,14 +79,8 @@ def open_sed(entry: CatalogueSettings, id_names: tuple[str, ...]) -> SedTable | 
     """
     if entry.sed_path is None:
         return None
-    files = tuple((path, _stamp(path)) for path in find_files(entry.sed_paths))
+    files = tuple((path, file_state(path)) for path in find_files(entry.sed_paths))
     return _read(entry.model_dump_json(include={"galaxy"}), id_names, files)
-
-
-def _stamp(path: Path) -> tuple[int, ...]:
-    """What is another number when another file is put in its place, of the same size and age as well."""
-    status = path.stat()
-    return status.st_mtime_ns, status.st_size, status.st_ctime_ns, status.st_ino
 
 
 @lru_cache(maxsize=4)

@@ -130,8 +130,7 @@ def share_out(nodes: Nodes, log_prior: Tensor, n: int) -> Shares:
     """
     cluster = nodes.cells.cluster
     log_weight = torch.nan_to_num(nodes.log_weight + log_prior, nan=-torch.inf, posinf=-torch.inf)
-    top = log_weight.new_full((n,), -torch.inf)
-    top = top.scatter_reduce(0, cluster, log_weight.flatten(1).amax(1), "amax")
+    top = _extreme(log_weight.flatten(1).amax(1), cluster, n, "amax")
     weights = (log_weight - top[cluster][:, None, None]).exp().double()
     total = torch.bincount(cluster, weights.flatten(1).sum(1), n)
     weights = weights / total[cluster][:, None, None]

@@ -88,8 +88,7 @@ class ResultTable:
         UserError
             When no row has an id that was asked for.
         """
-        wanted = None if self.ids is None else pc.field("object_id").isin(list(self.ids))
-        table = self.dataset.to_table(columns=self.columns and list(self.columns), filter=wanted)
+        table = self.dataset.to_table(columns=self.columns and list(self.columns), filter=_having(self.ids))
         if self.ids is not None and not table.num_rows:
             raise UserError(self._not_there(self.ids[0]))
         return table
@@ -147,8 +146,7 @@ class ResultTable:
 
     def __len__(self) -> int:
         """Rows."""
-        wanted = None if self.ids is None else pc.field("object_id").isin(list(self.ids))
-        return int(self.dataset.count_rows(filter=wanted))
+        return int(self.dataset.count_rows(filter=_having(self.ids)))
 
     def __repr__(self) -> str:
         names = self.columns or self.dataset.schema.names
@@ -192,5 +190,8 @@ def _optional(name: str) -> Any:
 
 
 def _read_file(file: str, columns: list[str] | None, ids: tuple[str, ...] | None) -> pd.DataFrame:
-    wanted = None if ids is None else pc.field("object_id").isin(list(ids))
-    return open_dataset([file]).to_table(columns=columns, filter=wanted).to_pandas()
+    return open_dataset([file]).to_table(columns=columns, filter=_having(ids)).to_pandas()
+
+
+def _having(ids: tuple[str, ...] | None) -> pc.Expression | None:
+    return None if ids is None else pc.field("object_id").isin(list(ids))

@@ -7,7 +7,6 @@ their checksum is replaced last, so a checkpoint is either the old one or the ne
 from __future__ import annotations
 
 import hashlib
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,11 +19,10 @@ from torch.optim import Optimizer
 
 from batchflow.errors import UserError
 from batchflow.plan import check_settings
-from batchflow.plan import fingerprint as digest
-from batchflow.shards import write_bytes, write_json
+from batchflow.shards import write_bytes
+from batchflow.stamped import read_stamped, write_stamped
 
 STATE_FILE = "state.json"
-CHECKSUM = "state_checksum"
 
 
 class Checkpoint(NamedTuple):
@@ -50,7 +48,7 @@ def write_checkpoint(folder: Path, checkpoint: Checkpoint) -> None:
     name = f"step-{checkpoint.state['step']}.safetensors"
     write_bytes(folder / name, content)
     described = {**checkpoint.state, "tensors": name, "sha256": hashlib.sha256(content).hexdigest()}
-    write_json(folder / STATE_FILE, described | {CHECKSUM: _checksum(described)})
+    write_stamped(folder / STATE_FILE, described)
     for old in folder.glob("step-*.safetensors"):
         if old.name != name:
             old.unlink()
@@ -80,12 +78,12 @@ def read_checkpoint(
     UserError
         When it belongs to a training with other settings.
     """
+    state = read_stamped(folder / STATE_FILE)
+    if state is None:
+        return None
     try:
-        state = json.loads((folder / STATE_FILE).read_text(encoding="utf-8"))
-        if state.pop(CHECKSUM) != _checksum(state):
-            return None
         content = (folder / Path(state["tensors"]).name).read_bytes()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, KeyError, TypeError):
         return None
     if hashlib.sha256(content).hexdigest() != state.get("sha256"):
         return None
@@ -96,10 +94,6 @@ def read_checkpoint(
             f"{state.get('fingerprint')!r}, now {fingerprint!r}); restore them, or start anew: --mode restart"
         )
     return Checkpoint(safetensors.torch.load(content), state)
-
-
-def _checksum(state: Mapping[str, Any]) -> str:
-    return digest(json.loads(json.dumps(state)))
 
 
 def remove_checkpoint(folder: Path) -> None:

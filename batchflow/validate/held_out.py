@@ -26,10 +26,10 @@ from batchflow.train.simulate import Simulation, simulate
 from batchflow.validate.calibrate import recovery
 from batchflow.validate.exactness import closeness, exact_log_density, gap_at_truth
 from batchflow.validate.plan import HELD_OUT_TABLES
-from batchflow.validate.schemas import shaped
+from batchflow.validate.schemas import DELIVERED, shaped
 from batchflow.validate.strata import LEAST_MOCKS, make_strata, strata_table
 from batchflow.validate.tables import calibration_table, coverage_table, figures_table, ranks_table
-from batchflow.validate.ways import DELIVERED, HPD, Posteriors, all_ranks, draw_ways
+from batchflow.validate.ways import HPD, Posteriors, all_ranks, draw_ways
 
 MIN_SIGNAL, TOP_MARGIN = 5.0, 0.3
 """Mocks are taken whose brightest band is seen at this signal-to-noise ratio or more, and this far [dex]

@@ -16,6 +16,7 @@ from batchflow.schema import PUBLISHED
 from batchflow.validate.calibrate import robust_scatter
 from batchflow.validate.compare import CATASTROPHIC, CLOSE, HALF_STEP
 from batchflow.validate.reasons import MEANINGS
+from batchflow.validate.schemas import table_of
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -56,14 +57,7 @@ def methods_table(objects: pa.Table) -> pa.Table:
         for parameter, estimate, reference in product(PUBLISHED, ESTIMATES, REFERENCES)
         if estimate != reference and (found := _difference(objects, mask, (parameter, estimate, reference)))
     ]
-    return pa.Table.from_pylist(rows, schema=SCHEMA)
-
-
-SCHEMA = pa.schema(
-    [(name, pa.string()) for name in ("survey", "modes", "parameter", "estimate", "reference")]
-    + [("n", pa.int64())]
-    + [(name, pa.float64()) for name in ("median", "scatter", "within_0.3", "beyond_1", "in_68", "in_95")]
-)
+    return table_of("methods", rows)
 
 
 def _groups(objects: pa.Table) -> Iterator[tuple[dict[str, str], Mask]]:
@@ -128,8 +122,4 @@ def reasons_table(objects: pa.Table) -> pa.Table:
         for (survey, reason), n in counted.items()
     ]
     rows.sort(key=lambda row: (row["survey"] != "all", str(row["survey"]), -int(row["n"])))
-    types = {"n": pa.int64(), "share": pa.float64()}
-    names = ("survey", "reason", "n", "share", "meaning")
-    return pa.Table.from_pylist(
-        rows, schema=pa.schema([(name, types.get(name, pa.string())) for name in names])
-    )
+    return table_of("reasons", rows)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from batchflow.arrow import numbers
 from batchflow.schema import PARAMETER_UNITS
 from batchflow.validate.calibrate import robust_scatter
+from batchflow.validate.schemas import table_of
 
 Floats = NDArray[np.float64]
 Indices = NDArray[np.int64]
@@ -100,15 +101,7 @@ def overlap_summary(pairs: pa.Table) -> pa.Table:
         for parameter in parameters if mask.any() else ():
             labels = {"survey_1": group[0], "survey_2": group[1], "parameter": parameter}
             rows.append(labels | _summary(pairs.filter(pa.array(mask)), parameter))
-    return pa.Table.from_pylist(rows, schema=SUMMARY_SCHEMA)
-
-
-SUMMARY_SCHEMA = pa.schema(
-    [(name, pa.string()) for name in ("survey_1", "survey_2", "parameter")]
-    + [("n", pa.int64())]
-    + [(name, pa.float64()) for name in ("median", "scatter", "within_0.3", "beyond_1")]
-    + [(name, pa.float64()) for name in ("pull_median", "pull_scatter", "pull_beyond_3", "agree_95")]
-)
+    return table_of("overlap_summary", rows)
 
 
 def _summary(pairs: pa.Table, name: str) -> dict[str, Any]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import pyarrow as pa
 
 from batchflow.schema import PUBLISHED, QUANTILES
 from batchflow.validation_columns import describe_validation
 
-WAYS = ("delivered", "weighted", "network")
+DELIVERED, WEIGHTED, NETWORK = "delivered", "weighted", "network"
 LABELS = ("galaxy", "survey", "object_id")
 COMPARED = ("median", "scatter", "within_0.3", "beyond_1")
 INSIDE = ("in_68", "in_95")
@@ -44,6 +45,24 @@ def validation_schemas(parameters: Sequence[str]) -> dict[str, pa.Schema]:
         name: pa.schema([describe_validation(column).field(column, type_) for column, type_ in columns])
         for name, columns in fields.items()
     }
+
+
+def table_of(name: str, rows: Sequence[Mapping[str, Any]]) -> pa.Table:
+    """Rows of a table whose columns are the same whatever is inferred.
+
+    Parameters
+    ----------
+    name : str
+        Of the file, without its extension.
+    rows : sequence of mapping
+        Values by column; one that is absent is null.
+
+    Returns
+    -------
+    pyarrow.Table
+        As `shaped` gives it.
+    """
+    return pa.Table.from_pylist(list(rows), schema=validation_schemas(())[name])
 
 
 def shaped(name: str, table: pa.Table, parameters: Sequence[str]) -> pa.Table:
@@ -100,8 +119,9 @@ def _mocks(parameters: Sequence[str]) -> Fields:
         column for p in parameters for column in (f"true_{p}", *(f"{p}_{q}" for q in ("q16", "q50", "q84")))
     ]
     trust = ("ppc_pvalue", "ood_pvalue", "gap_nats", "kl_exact")
-    told = [f"c2st_{way}" for way in ("network", "weighted", "delivered", "exact")]
-    ranks = [f"rank_{name}_{way}" for way in WAYS for name in (*parameters, "hpd", "joint")]
+    told = [f"c2st_{way}" for way in (NETWORK, WEIGHTED, DELIVERED, "exact")]
+    ways = (DELIVERED, WEIGHTED, NETWORK)
+    ranks = [f"rank_{name}_{way}" for way in ways for name in (*parameters, "hpd", "joint")]
     return [
         *_text("mock", "survey"),
         *_real("n_bands", "signal", "depth", *values, "efficiency", "efficiency_network"),

@@ -17,11 +17,11 @@ from batchflow.keys import generator
 from batchflow.schema import Flag
 from batchflow.validate.calibrate import rank_of_truth
 from batchflow.validate.exactness import Sample, network_sample
+from batchflow.validate.schemas import DELIVERED, NETWORK, WEIGHTED
 from batchflow.validate.tarp import credibility, references
 from batchflow.validate.uniformity import smooth_ranks
 
 Floats = NDArray[np.float64]
-DELIVERED, WEIGHTED, NETWORK = "delivered", "weighted", "network"
 WAYS = {
     DELIVERED: "what `infer` writes: draws weighted to the exact posterior, and rescued as [infer] says",
     WEIGHTED: "the network's draws weighted to the exact posterior, none rescued",

@@ -11,7 +11,7 @@ import pytest
 import torch
 from tiny_job import JOB, write_catalogue
 
-from batchflow.config import Job, load_job
+from batchflow.config import load_job
 from batchflow.pipeline import Session, StageReport, run_stages
 from batchflow.train.prepare import prepare
 
@@ -37,7 +37,7 @@ def inline() -> Iterator[None]:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     with pytest.MonkeyPatch.context() as patch:
-        for stage in ("mocks", "train", "infer", "fit", "validate"):
+        for stage in STAGES:
             patch.setattr(f"batchflow.{stage}.run.run_units", run_units)
         for stage in ("mocks", "train", "validate"):
             patch.setattr(f"batchflow.{stage}.run.require", lambda *_: 1)
@@ -68,10 +68,6 @@ def write_job(folder: Path, **changes: str) -> Path:
         text = text.replace(f"{old} = ", f"{old} = {new} # ")
     (folder / "job.toml").write_text(text, encoding="utf-8")
     return folder / "job.toml"
-
-
-def loaded(path: Path) -> Job:
-    return load_job(path)
 
 
 def run_inline(path: Path, names: tuple[str, ...] = STAGES, mode: str = "resume") -> dict[str, StageReport]:

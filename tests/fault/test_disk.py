@@ -14,7 +14,6 @@ from inline_runs import (  # noqa: F401 - fixtures
     STAGES,
     copied,
     inline,
-    loaded,
     other,
     run_inline,
     whole,
@@ -22,6 +21,7 @@ from inline_runs import (  # noqa: F401 - fixtures
 )
 from tiny_job import same_results
 
+from batchflow.config import load_job
 from batchflow.errors import UserError
 from batchflow.results.query import query
 from batchflow.status import status_of
@@ -108,7 +108,7 @@ def test_a_read_only_run_can_be_asked_all_the_same(disk, whole, tmp_path):  # no
     try:
         rows = query(disk / "run", "SELECT count(*) AS n FROM posterior")["n"][0].as_py()
         assert rows == 36
-        assert {row["state"] for row in status_of(loaded(job))} == {"done"}
+        assert {row["state"] for row in status_of(load_job(job))} == {"done"}
     finally:
         mount(disk, "-o", "remount,rw")
 

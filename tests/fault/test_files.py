@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pyarrow as pa
 import pytest
-from inline_runs import copied, inline, loaded, other, run_inline, whole  # noqa: F401 - fixtures
+from inline_runs import copied, inline, other, run_inline, whole  # noqa: F401 - fixtures
 from tiny_job import same_results
 
+from batchflow.config import load_job
 from batchflow.errors import UserError
 from batchflow.results.query import query
 from batchflow.status import status_of
@@ -100,7 +101,7 @@ def test_a_broken_file(name, damage, copied, whole, request):  # noqa: F811
         assert asked(copied, name) is None
     finish(job)
     same_results(copied, whole)
-    assert all(row["state"] == "done" for row in status_of(loaded(job), verify=True))
+    assert all(row["state"] == "done" for row in status_of(load_job(job), verify=True))
 
 
 def finish(job: Path) -> None:

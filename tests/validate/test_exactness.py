@@ -17,9 +17,9 @@ from batchflow.validate.catalogue import compare_catalogue
 from batchflow.validate.exactness import closeness, exact_draws, exact_log_density, gap_at_truth
 from batchflow.validate.held_out import mock_columns, recover_held_out
 from batchflow.validate.plan import CATALOGUE_TABLES, HELD_OUT_TABLES
-from batchflow.validate.schemas import validation_schemas
+from batchflow.validate.schemas import DELIVERED, NETWORK, WEIGHTED, validation_schemas
 from batchflow.validate.tables import calibration_table, figures_table
-from batchflow.validate.ways import DELIVERED, HPD, NETWORK, WEIGHTED, all_ranks, draw_ways
+from batchflow.validate.ways import HPD, all_ranks, draw_ways
 
 PRIOR = {
     "log_age": {"uniform": [6.0, 10.1]},
