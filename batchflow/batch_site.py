@@ -109,7 +109,7 @@ def batch_client(settings: ClusterSettings, scratch: Path) -> Iterator[Client]:
             BatchCluster(
                 scheduler, plans, settings.wait_minutes, security=tls, silence_logs=logging.CRITICAL
             ) as cluster,
-            Client(cluster) as client,
+            Client(cluster, set_as_default=False) as client,
         ):
             yield client
 
@@ -144,7 +144,7 @@ def allocation_client(settings: ClusterSettings, scratch: Path) -> Iterator[Clie
             found = {"address": cluster.scheduler.address, "tls": str(folder) if folder else None}
             write_bytes(path, json.dumps(found).encode())
             try:
-                with Client(cluster) as client:
+                with Client(cluster, set_as_default=False) as client:
                     yield client
             finally:
                 path.unlink(missing_ok=True)

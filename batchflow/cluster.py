@@ -280,7 +280,8 @@ def _run_pass(
         running[future] = unit
         return future
 
-    completed = as_completed([submit(unit) for unit in islice(waiting, width.now() if units else 0)])
+    first = [submit(unit) for unit in islice(waiting, width.now() if units else 0)]
+    completed = as_completed(first, loop=client.loop)
     try:
         for future in completed:
             unit = running.pop(future)

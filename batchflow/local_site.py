@@ -43,7 +43,12 @@ def existing_client(settings: ClusterSettings) -> Iterator[Client]:
     """
     try:
         patience = f"{60 * settings.wait_minutes:.0f}s"
-        client = Client(settings.address, scheduler_file=_text(settings.scheduler_file), timeout=patience)
+        client = Client(
+            settings.address,
+            scheduler_file=_text(settings.scheduler_file),
+            timeout=patience,
+            set_as_default=False,
+        )
     except (OSError, ValueError) as error:
         where = settings.address or str(settings.scheduler_file)
         raise UserError(f"cluster.address = {where!r}: no scheduler answers ({error})") from None
@@ -109,7 +114,7 @@ def local_client(settings: ClusterSettings, scratch: Path) -> Iterator[Client]:
             security=tls,
             silence_logs=logging.CRITICAL,
         )
-    with cluster, Client(cluster) as client:
+    with cluster, Client(cluster, set_as_default=False) as client:
         yield client
 
 

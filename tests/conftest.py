@@ -19,6 +19,14 @@ os.environ.setdefault("GOMP_SPINCOUNT", "50000")
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 
 
+@pytest.fixture(autouse=True)
+def dasks_own_scheduler() -> Iterator[None]:
+    """No client of ours is the default of the process: what else uses dask in it keeps its own scheduler."""
+    yield
+    if dask := sys.modules.get("dask"):
+        assert dask.config.get("scheduler", None) is None
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """Folder of real catalogues and reference fluxes, beside the checkout; not part of the repository."""

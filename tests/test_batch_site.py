@@ -93,7 +93,7 @@ def test_workers_on_other_hosts_speak_tls_and_nobody_else_is_let_in(slurm, tmp_p
             )
             for stranger in (address, address.replace("tls://", "tcp://")):
                 with pytest.raises((OSError, ValueError, RuntimeError, TypeError)):
-                    Client(stranger, timeout="2s")
+                    Client(stranger, timeout="2s", set_as_default=False)
             secret = (folder / "key.pem").read_text().splitlines()[1]
     finally:
         os.umask(old)

@@ -171,7 +171,7 @@ def test_other_accounts_of_a_shared_machine_are_kept_out_with_tls(tmp_path):
         assert collect(client, double)[1] == []
         for stranger in (addresses[0], addresses[0].replace("tls", "tcp")):
             with pytest.raises((OSError, TypeError)):
-                Client(stranger, timeout="1s")
+                Client(stranger, timeout="1s", set_as_default=False)
     with pytest.raises(ValueError, match="tls = true needs a scheduler at tls://"):
         ClusterSettings(site="address", address="tcp://127.0.0.1:8786", tls=True)
 

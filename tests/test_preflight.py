@@ -40,7 +40,7 @@ def without_gpu(tmp_path):
     scheduler = {"cls": Scheduler, "options": place}
     with (
         SpecCluster(scheduler=scheduler, workers={"only": {"cls": Nanny, "options": options}}) as cluster,
-        Client(cluster) as client,
+        Client(cluster, set_as_default=False) as client,
     ):
         client.wait_for_workers(1)
         yield cluster.scheduler_address
