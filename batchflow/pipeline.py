@@ -61,14 +61,12 @@ class Session:
     @cached_property
     def client(self) -> Any:
         """The Dask client; the dashboard's address is printed when it is made."""
-        from distributed import performance_report
-
         from batchflow.cluster import connect
 
         client = self.stack.enter_context(connect(self.job.cluster, self.run.root / "scratch"))
         say_dashboard(self.job.cluster, client.dashboard_link)
         if self.job.cluster.dashboard_address:
-            self.stack.enter_context(performance_report(filename=str(self.run.logs / PERFORMANCE)))
+            self.stack.enter_context(recorded(client, self.run.logs / PERFORMANCE))
         return client
 
     @cached_property
@@ -142,6 +140,30 @@ def _sweep(run: RunFolder) -> None:
     sweep(run.root, deep=False)
     for folder in run.written:
         sweep(folder)
+
+
+@contextmanager
+def recorded(client: Any, path: Path) -> Iterator[None]:
+    """Write Dask's own report of what the workers do meanwhile.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        Need not be the default of the process.
+    path : Path
+        An HTML file.
+    """
+    from distributed import performance_report
+
+    report = performance_report(filename=str(path))
+    # It asks for the current client, at its beginning and at its end.
+    with client.as_current():
+        report.__enter__()
+    try:
+        yield
+    finally:
+        with client.as_current():
+            report.__exit__(None, None, None)
 
 
 def run_stages(job: Job, names: Sequence[str], mode: Mode) -> list[StageReport]:

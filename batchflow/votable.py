@@ -62,6 +62,11 @@ def value_type(type_: pa.DataType) -> pa.DataType:
     return type_.value_type if pa.types.is_dictionary(type_) else type_
 
 
+def plain_field(item: pa.Field) -> pa.Field:
+    """A field with the type that its dictionary, if it is one, stands for."""
+    return item.with_type(value_type(item.type)) if pa.types.is_dictionary(item.type) else item
+
+
 def string_widths(table: pa.Table | pa.RecordBatch) -> dict[str, int]:
     """Characters of the longest value of each column of strings; 1 at least.
 

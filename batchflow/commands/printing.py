@@ -17,8 +17,10 @@ def print_table(table: Any, title: str | None = None) -> None:
     shown = Table(title=title, title_justify="left")
     for name in table.column_names:
         shown.add_column(Text(name))
+    degrees = [(field.metadata or {}).get(b"unit") == b"deg" for field in table.schema]
     for row in table.to_pylist():
-        shown.add_row(*(Text(cell(value)) for value in row.values()))
+        values = zip(row.values(), degrees, strict=True)
+        shown.add_row(*(Text(_angle(value) if angle else cell(value)) for value, angle in values))
     results().print(shown)
 
 
@@ -35,6 +37,11 @@ def cell(value: Any) -> str:
         head = ", ".join(cell(item) for item in value[:4])
         return f"[{head}, ... {len(value)}]" if len(value) > 4 else f"[{head}]"
     return "" if value is None else str(value)
+
+
+def _angle(value: Any) -> str:
+    """A place on the sky [deg], to some milliarcseconds: four digits would be minutes of arc."""
+    return f"{value:.6f}" if isinstance(value, float) else cell(value)
 
 
 def count(value: int | None) -> str:

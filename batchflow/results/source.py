@@ -12,7 +12,7 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from batchflow.errors import UserError, nearest
-from batchflow.votable import described, string_widths, value_type
+from batchflow.votable import described, plain_field, string_widths, value_type
 
 PIECE_VALUES = 1_000_000
 """Numbers in a piece, about: a cluster of the table `draws` has thousands of them."""
@@ -45,8 +45,9 @@ class Source:
 
     @cached_property
     def schema(self) -> pa.Schema:
-        """Described columns."""
-        return described(pa.schema([self.dataset.schema.field(name) for name in self.columns]))
+        """Described columns; no format but Parquet knows dictionaries, so they are what they stand for."""
+        fields = [self.dataset.schema.field(name) for name in self.columns]
+        return described(pa.schema([plain_field(field) for field in fields]))
 
     @cached_property
     def facts(self) -> Facts:
@@ -61,8 +62,7 @@ class Source:
 
     def batches(self) -> Iterator[pa.RecordBatch]:
         """The rows in order, a bounded piece at a time."""
-        for batch in self._scan(list(self.columns)):
-            yield batch.cast(self.schema)
+        yield from self._scan(list(self.columns))
 
     @property
     def _strings(self) -> list[str]:
@@ -73,6 +73,7 @@ class Source:
         wanted = pc.field("galaxy").isin(list(self.galaxies)) if self.galaxies else None
         lists = any(pa.types.is_list(self.dataset.schema.field(name).type) for name in columns)
         each = DRAWS_EACH if lists and self.name == "draws" else max(len(columns), 1)
+        schema = pa.schema([self.schema.field(name) for name in columns])
         # A file at a time: a scanner of them all reads ahead, and its memory grows with their number.
         for fragment in self.dataset.get_fragments():
             scanner = fragment.scanner(
@@ -82,7 +83,7 @@ class Source:
                 batch_size=max(1, PIECE_VALUES // each),
                 batch_readahead=1,
             )
-            yield from (batch for batch in scanner.to_batches() if batch.num_rows)
+            yield from (batch.cast(schema) for batch in scanner.to_batches() if batch.num_rows)
 
 
 def choose(dataset: ds.Dataset, columns: Sequence[str], galaxies: Sequence[str]) -> tuple[str, ...]:
