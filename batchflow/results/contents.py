@@ -8,7 +8,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchflow.paths import RunFolder
-from batchflow.results.query import open_database, table_files
+from batchflow.results.query import open_database
+from batchflow.seal import damaged
+from batchflow.shards import refuse_damaged
+from batchflow.votable import text_of, value_type
 
 
 def list_tables(folder: str | Path) -> pa.Table:
@@ -22,22 +25,26 @@ def list_tables(folder: str | Path) -> pa.Table:
     Returns
     -------
     pyarrow.Table
-        Columns ``table``, ``rows``, ``column``, ``type``, ``unit`` and ``description``, as the files say.
+        Columns ``table``, ``rows``, ``column``, ``type``, ``unit`` and ``description``.
 
     Raises
     ------
     UserError
-        When the folder holds no table.
+        When the folder holds no table, or one with a damaged footer.
     """
-    run = RunFolder(Path(folder).resolve())
-    files = table_files(run)
-    with open_database(run) as database:
-        tables = database.tables
-    rows = []
-    for name, columns in sorted(tables.items()):
-        count = sum(pq.read_metadata(file).num_rows for file in files[name])
-        rows += [{"table": name, "rows": count} | _about(field) for field in columns]
+    with open_database(RunFolder(Path(folder).resolve())) as database:
+        counts = {name: _rows(files) for name, files in database.files.items()}
+    rows = [
+        {"table": name, "rows": counts[name]} | _about(field)
+        for name, columns in sorted(database.tables.items())
+        for field in columns
+    ]
     return pa.Table.from_pylist(rows)
+
+
+def _rows(files: list[str]) -> int:
+    refuse_damaged(damaged(map(Path, files), most=0))
+    return sum(pq.read_metadata(file).num_rows for file in files)
 
 
 def list_macros(folder: str | Path) -> pa.Table:
@@ -68,12 +75,10 @@ def list_macros(folder: str | Path) -> pa.Table:
 
 
 def _about(field: pa.Field) -> dict[str, str]:
-    notes = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
-    is_list = pa.types.is_list(field.type)
-    shown = f"list of {field.type.value_type}" if is_list else str(field.type)
+    values = value_type(field.type)
     return {
         "column": field.name,
-        "type": shown,
-        "unit": notes.get("unit", ""),
-        "description": notes.get("description", ""),
+        "type": f"list of {values}" if pa.types.is_list(field.type) else str(values),
+        "unit": text_of(field, "unit"),
+        "description": text_of(field, "description"),
     }

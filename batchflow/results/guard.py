@@ -18,8 +18,8 @@ FUNCTIONS = {"range", "generate_series", "unnest", "repeat", "generate_subscript
 EXPLAIN = re.compile(r"\s*EXPLAIN(\s+ANALYZE)?\s+(?=SELECT|FROM|WITH|VALUES|\()", re.IGNORECASE)
 
 
-def check_reads(connection: duckdb.DuckDBPyConnection, sql: str, macros: Iterable[str]) -> None:
-    """Refuse a statement that is not a lone reading one.
+def parse_query(connection: duckdb.DuckDBPyConnection, sql: str, macros: Iterable[str]) -> dict[str, Any]:
+    """Parse a statement, and refuse one that is not a lone reading one.
 
     Parameters
     ----------
@@ -29,6 +29,11 @@ def check_reads(connection: duckdb.DuckDBPyConnection, sql: str, macros: Iterabl
         What the user wrote.
     macros : iterable of str
         Names of table macros that may stand after FROM.
+
+    Returns
+    -------
+    dict
+        The statement's tree, as DuckDB has it.
 
     Raises
     ------
@@ -42,28 +47,22 @@ def check_reads(connection: duckdb.DuckDBPyConnection, sql: str, macros: Iterabl
     if kinds != ["SELECT"] and not explained:
         found = ", ".join(kinds) or "nothing"
         raise UserError(f"a query is one SELECT statement; found {found} (results are read-only)")
-    _check_tree(_parse(connection, sql[explained.end() :] if explained else sql), FUNCTIONS | set(macros))
+    tree = _parse(connection, sql[explained.end() :] if explained else sql)
+    _check_tree(tree, FUNCTIONS | set(macros))
+    return tree
 
 
-def sampled_ids(connection: duckdb.DuckDBPyConnection, sql: str) -> list[str]:
-    """Ids that a statement gives to `sample_draws` as they stand, not computed.
+def names_in(tree: dict[str, Any]) -> set[str]:
+    """All words of a statement, in small letters: the names of the views that it reads are among them."""
+    values = (value for node in _nodes(tree) for value in node.values())
+    return {value.lower() for value in values if isinstance(value, str)}
 
-    Parameters
-    ----------
-    connection : duckdb.DuckDBPyConnection
-        Used to parse.
-    sql : str
-        A statement that `check_reads` let pass.
 
-    Returns
-    -------
-    list of str
-        In the order in which they stand.
-    """
-    explained = EXPLAIN.match(sql)
+def sampled_ids(tree: dict[str, Any]) -> list[str]:
+    """Ids that a statement gives to `sample_draws` as they stand, not computed, in order."""
     calls = [
         node["function"]["arguments"]
-        for node in _nodes(_parse(connection, sql[explained.end() :] if explained else sql))
+        for node in _nodes(tree)
         if node.get("type") == "TABLE_FUNCTION" and node["function"]["function_name"] == "sample_draws"
     ]
     named = [(given[0] if not given[0]["name"] else _argument(given, "id")) for given in calls if given]

@@ -20,13 +20,13 @@ class Macro:
     body: str
     meaning: str
     example: str
-    table: bool = False
-    """Stands after FROM rather than within an expression."""
+    reads: str = ""
+    """The view that it reads: it stands after FROM rather than within an expression."""
 
     @property
     def statement(self) -> str:
         """What defines it, as DuckDB reads it."""
-        kind = "AS TABLE" if self.table else "AS"
+        kind = "AS TABLE" if self.reads else "AS"
         return f"CREATE MACRO {self.name}({self.arguments}) {kind} {self.body}"
 
 
@@ -187,7 +187,7 @@ CONE = Macro(
     _CONE,
     "posteriors within a radius, nearest first; all in degrees, column separation too",
     "FROM cone(24.17, 15.78, 30 / 3600)",
-    table=True,
+    reads="posterior",
 )
 
 
@@ -231,7 +231,7 @@ def sample_macro(parameters: Sequence[str]) -> Macro:
         body,
         "n draws of a cluster, resampled by weight; the same for the same seed",
         "FROM sample_draws('Demo-A-1', 1000, in_galaxy := 'Demo-A', seed := 1)",
-        table=True,
+        reads="draws",
     )
 
 

@@ -19,12 +19,13 @@ import pyarrow.parquet as pq
 from batchflow import schema
 from batchflow.errors import UserError
 from batchflow.paths import RunFolder
-from batchflow.results.guard import check_reads, sampled_ids
+from batchflow.results.guard import names_in, parse_query, sampled_ids
 from batchflow.results.ids import nearest_ids
 from batchflow.results.macros import Macro, create_macros, macros_for
 from batchflow.results.unfinished import MADE_BY
 from batchflow.seal import damaged
 from batchflow.shards import refuse_damaged
+from batchflow.votable import described
 
 BATCH_ROWS = 10_000
 FAILURES = (duckdb.Error, pa.ArrowException, OSError)
@@ -45,9 +46,24 @@ class Database:
     """An open database over a run."""
 
     connection: duckdb.DuckDBPyConnection
+    files: dict[str, list[str]]
+    """Parquet files of each view."""
     tables: dict[str, pa.Schema]
     """Columns of each view, as its files have them."""
     macros: list[Macro]
+
+    def check_files(self, names: set[str]) -> None:
+        """See that the views and macros among some names have sound files only.
+
+        Raises
+        ------
+        DamagedError
+            DuckDB itself would give other numbers. Of a table of more than `seal.MOST_READ` bytes, only the
+            footers are looked at.
+        """
+        read = names | {macro.reads for macro in self.macros if macro.name in names}
+        for name in sorted(read & self.files.keys()):
+            refuse_damaged(damaged(map(Path, self.files[name])))
 
 
 def table_files(run: RunFolder) -> dict[str, list[str]]:
@@ -109,13 +125,13 @@ def open_database(run: RunFolder, limits: Limits = Limits()) -> Iterator[Databas
     Yields
     ------
     Database
-        It can read the files of the run's tables and nothing else, and its settings are locked.
+        It can read the files of the run's tables and nothing else, and its settings are locked. Before it
+        reads one, `Database.check_files`.
 
     Raises
     ------
     UserError
-        When the folder holds no table, or a damaged file: DuckDB itself would give other numbers. Of more
-        than `seal.MOST_READ` bytes, only the footers are looked at.
+        When the folder holds no table.
     """
     files = table_files(run)
     if not files:
@@ -126,21 +142,20 @@ def open_database(run: RunFolder, limits: Limits = Limits()) -> Iterator[Databas
         tempfile.TemporaryDirectory(prefix="batchflow-query-") as spill,
         duckdb.connect(":memory:", config={"python_enable_replacements": False}) as connection,
     ):
-        every = sorted(chain.from_iterable(files.values()))
-        refuse_damaged(damaged(map(Path, every)))
-        _lock_up(connection, every, spill, limits)
+        _lock_up(connection, sorted(chain.from_iterable(files.values())), spill, limits)
         tables = {name: _columns(found[0]) for name, found in files.items()}
         for name, found in files.items():
             connection.execute(_view(name, found, tables[name]))
         macros = macros_for({name: found.names for name, found in tables.items()})
         create_macros(connection, macros)
         connection.execute("SET lock_configuration = true")
-        yield Database(connection, tables, macros)
+        yield Database(connection, files, tables, macros)
 
 
 def _columns(file: str) -> pa.Schema:
+    refuse_damaged(damaged([Path(file)], most=0))
     try:
-        return pq.read_schema(file)
+        return described(pq.read_schema(file))
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{file} is not a whole Parquet file: {error}; run its stage again") from None
 
@@ -228,8 +243,9 @@ def answer(folder: str | Path, sql: str, limits: Limits = Limits()) -> Iterator[
 def _start(database: Database, sql: str, limits: Limits) -> pa.RecordBatchReader:
     explain = partial(_explain, database=database, sql=sql, limits=limits)
     try:
-        check_reads(database.connection, sql, [macro.name for macro in database.macros if macro.table])
-        _check_ids(database.connection, sampled_ids(database.connection, sql))
+        tree = parse_query(database.connection, sql, [item.name for item in database.macros if item.reads])
+        database.check_files(names_in(tree))
+        _check_ids(database.connection, sampled_ids(tree))
         batches = database.connection.sql(sql).to_arrow_reader(BATCH_ROWS)
     except FAILURES as error:
         raise UserError(explain(error)) from None

@@ -208,3 +208,38 @@ def test_what_was_not_measured_is_null(run):
 def test_two_columns_of_one_name_are_both_there(run):
     found = query(run.root, "SELECT 1 AS a, 2 AS a, 3 AS a")
     assert found.to_pylist() == [{"a": 1, "a_2": 2, "a_3": 3}]
+
+
+@pytest.fixture(scope="module")
+def damaged_draws(tmp_path_factory):
+    """A run with one byte of one file of draws flipped."""
+    run = make_asked_run(tmp_path_factory.mktemp("damaged") / "run")
+    part = min(run.draws.rglob("*.parquet"))
+    content = bytearray(part.read_bytes())
+    content[len(content) // 3] ^= 1
+    part.write_bytes(content)
+    return run
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "SELECT count(*) FROM draws",
+        'FROM "Draws"',
+        "WITH a AS (SELECT * FROM draws) SELECT 1 FROM posterior WHERE EXISTS (FROM a)",
+        "SELECT (SELECT max(len(log_age)) FROM draws)",
+        "FROM posterior SEMI JOIN draws USING (object_id)",
+        "FROM sample_draws('628-1', 3)",
+        "FROM posterior WHERE object_id IN (SELECT object_id FROM sample_draws('628-1', 3))",
+        "SUMMARIZE draws",
+        "EXPLAIN ANALYZE SELECT * FROM draws",
+    ],
+)
+def test_a_damaged_file_is_met_wherever_a_statement_reads_it(damaged_draws, sql):
+    with pytest.raises(UserError, match="is damaged"):
+        query(damaged_draws.root, sql)
+
+
+def test_a_damaged_file_that_a_statement_does_not_read_is_no_hindrance(damaged_draws):
+    for sql in ("SELECT count(*) FROM posterior", "FROM cone(24.174, 15.783, 1)", "FROM catalogue LIMIT 1"):
+        assert query(damaged_draws.root, sql).num_rows
