@@ -83,7 +83,10 @@ class Source:
                 batch_size=max(1, PIECE_VALUES // each),
                 batch_readahead=1,
             )
-            yield from (batch.cast(schema) for batch in scanner.to_batches() if batch.num_rows)
+            for batch in scanner.to_batches():
+                if batch.num_rows:
+                    # A batch without columns would lose its number of rows.
+                    yield batch.cast(schema) if columns else batch
 
 
 def choose(dataset: ds.Dataset, columns: Sequence[str], galaxies: Sequence[str]) -> tuple[str, ...]:

@@ -215,3 +215,16 @@ def test_a_fits_file_is_whole(run, tmp_path):
             assert hdus[1].header["PCOUNT"] == 14 * 4 * 20 * 4
             assert hdus[1].columns["log_age"].format == "QE(0000000020)"
     assert (tmp_path / "a.fits").stat().st_size % 2880 == 0
+
+
+@pytest.mark.parametrize("kind", ["fits", "vot", "ecsv"])
+def test_tables_with_numbers_alone_and_with_dictionaries(tmp_path, kind):
+    """Runs of early versions have the galaxy as a dictionary."""
+    galaxies = pa.array(["é", "b", "é"]).dictionary_encode()
+    table = pa.table({"galaxy": galaxies, "object_id": ["1", "2", "3"], "log_age_q50": [6.0, 7.0, 8.0]})
+    write_table(tmp_path / "posterior" / "galaxy=x" / "part-00000.parquet", table, {})
+    write_table(RunFolder(tmp_path).history, pa.table({"step": [1, 2]}), {})
+    for name, rows in (("posterior", 3), ("history", 2)):
+        path = tmp_path / f"{name}.{kind}"
+        assert export_run(tmp_path, path, Request(name))["rows"] == rows == len(read(path))
+    assert read(tmp_path / f"posterior.{kind}")["log_age_q50"].tolist() == [6.0, 7.0, 8.0]
