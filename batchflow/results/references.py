@@ -20,6 +20,8 @@ class Reference:
     volume: str = ""
     page: str = ""
     arxiv: str = ""
+    doi: str = ""
+    """Only where it was looked up."""
 
     def text(self) -> str:
         """The reference in a line."""
@@ -40,6 +42,7 @@ class Reference:
             "volume": self.volume,
             "pages": self.page,
             "year": str(self.year),
+            "doi": self.doi,
             "eprint": self.arxiv,
             "archiveprefix": "arXiv" if self.arxiv else "",
         }
