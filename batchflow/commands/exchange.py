@@ -76,9 +76,7 @@ def _sections(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
         step["stage"]: f"{step['date']}  {step['command'] or '(Python)'}"
         for step in found.get("commands", [])
     }
-    catalogues = {
-        f"{item['survey']}": f"\n{'':15}".join(_files(item)) for item in found.get("catalogues", [])
-    }
+    catalogues = {str(item["survey"]): "\n".join(_files(item)) for item in found.get("catalogues", [])}
     engine = {
         key: value for key, value in (found.get("engine") or {}).items() if not isinstance(value, dict | list)
     }

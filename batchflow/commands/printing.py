@@ -52,8 +52,10 @@ def count(value: int | None) -> str:
 def print_pairs(title: str, values: dict[str, Any]) -> None:
     """Print names and values, one a line, under a title."""
     print(title)
+    width = max([12, *map(len, values)])
     for key, value in values.items():
-        print(f"  {key:<12} {value}")
+        text = str(value).replace("\n", "\n" + " " * (width + 3))
+        print(f"  {key:<{width}} {text}")
 
 
 def print_json(values: Any) -> None:

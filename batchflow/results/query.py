@@ -77,12 +77,12 @@ def table_files(run: RunFolder) -> dict[str, list[str]]:
     Returns
     -------
     dict of str to list of str
-        Table name to files; only tables that are there.
+        Table name to files; only tables that are there, one at least.
 
     Raises
     ------
     UserError
-        When a file is a link to somewhere outside the run folder.
+        When there is none, or a file is a link to somewhere outside the run folder.
     """
     validation = {f"validation_{path.stem}": path for path in sorted(run.validation.glob("*.parquet"))}
     patterns = {
@@ -99,6 +99,11 @@ def table_files(run: RunFolder) -> dict[str, list[str]]:
     }
     found = {name: sorted(run.root.glob(str(path.relative_to(run.root)))) for name, path in patterns.items()}
     root = run.root.resolve()
+    if not any(found.values()):
+        what = "holds neither mocks/ nor posterior/" if root.is_dir() else "does not exist"
+        raise UserError(
+            f"{run.root} is no run folder: it {what}; give the folder that a job names as its output"
+        )
     return {name: [_inside(root, path) for path in files] for name, files in found.items() if files}
 
 
@@ -134,10 +139,6 @@ def open_database(run: RunFolder, limits: Limits = Limits()) -> Iterator[Databas
         When the folder holds no table.
     """
     files = table_files(run)
-    if not files:
-        raise UserError(
-            f"{run.root} holds no results; expected a run folder with mocks/, posterior/ or the like"
-        )
     with (
         tempfile.TemporaryDirectory(prefix="batchflow-query-") as spill,
         duckdb.connect(":memory:", config={"python_enable_replacements": False}) as connection,

@@ -174,7 +174,6 @@ def open_run(folder: str | Path) -> Run:
     UserError
         When it is no run folder.
     """
-    root = Path(folder).resolve()
-    if not table_files(RunFolder(root)):
-        raise UserError(f"{folder} is no run folder: it holds neither mocks/ nor posterior/")
-    return Run(RunFolder(root))
+    run = RunFolder(Path(folder).resolve())
+    table_files(run)
+    return Run(run)

@@ -74,7 +74,7 @@ def test_a_wrong_query_says_what_there_is(run):
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path):
-    with pytest.raises(UserError, match="holds no results"):
+    with pytest.raises(UserError, match="is no run folder"):
         query(tmp_path, "SELECT 1")
     with pytest.raises(UserError, match="is no run folder"):
         batchflow.open_run(tmp_path / "absent")

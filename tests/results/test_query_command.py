@@ -159,7 +159,7 @@ def test_names_in_brackets_are_shown(run):
 
 
 def test_a_folder_that_is_no_run(tmp_path):
-    with pytest.raises(UserError, match="holds no results; expected a run folder"):
+    with pytest.raises(UserError, match="is no run folder"):
         ask(tmp_path, "SELECT 1")
-    with pytest.raises(UserError, match="holds no results"):
+    with pytest.raises(UserError, match="is no run folder"):
         ask(tmp_path / "absent", "--tables")
