@@ -12,7 +12,6 @@ from batchflow.settings import Settings
 
 BATCH_SYSTEMS = ("slurm", "pbs", "lsf", "sge", "htcondor", "oar")
 SITES = ("local", "address", "allocation", *BATCH_SYSTEMS)
-LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 
 HANG_MINUTES = 120.0
 """How long a unit may go without progress: far longer than any that has been seen."""

@@ -68,6 +68,8 @@ def job_class(system: str, on_submit: Callable[[str, str], None] | None = None) 
     base: type[Job] = getattr(getattr(dask_jobqueue, system), CLASSES[system])
 
     class CleanJob(base):  # type: ignore[misc, valid-type]  # the base is chosen when it runs
+        """Calls the batch system in the environment that batchflow was started in."""
+
         @staticmethod
         async def _call(cmd: list[str], **kwargs: Any) -> str:
             return await base._call(cmd, env=outer_environment(os.environ), **kwargs)

@@ -117,6 +117,11 @@ class RunFolder:
         return self.root / "fit"
 
     @property
+    def population(self) -> Path:
+        """Age and mass distributions of the galaxies."""
+        return self.root / "population"
+
+    @property
     def validation(self) -> Path:
         """Calibration and comparison tables."""
         return self.root / "validation"

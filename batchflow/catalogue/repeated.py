@@ -44,6 +44,8 @@ _THEIR_ROWS = """
 
 
 class _Part(Protocol):
+    """A file of the catalogue, all of one galaxy."""
+
     @property
     def galaxy(self) -> str: ...
     @property

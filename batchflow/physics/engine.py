@@ -21,8 +21,8 @@ Floats = NDArray[np.float64]
 Columns = dict[str, NDArray[np.float32]]
 
 
-class Engine(Protocol):
-    """What every engine can do."""
+class Light(Protocol):
+    """What gives band fluxes: an engine, or a flux table."""
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -35,6 +35,13 @@ class Engine(Protocol):
     @property
     def limits(self) -> dict[str, tuple[float, float]]:
         """Range of each parameter, in its unit."""
+
+    def fluxes(self, parameters: Mapping[str, ArrayLike], /) -> Floats:
+        """Flux densities [mJy] at 10 pc for 1 Msun formed, shape (n, n_bands)."""
+
+
+class Engine(Light, Protocol):
+    """What every engine can do."""
 
     def fluxes(self, parameters: Mapping[str, ArrayLike]) -> Floats:
         """Flux densities [mJy] at 10 pc for 1 Msun formed, shape (n, n_bands); NaN where a parameter is."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from batchflow.physics.bands import AB_MINUS_VEGA
+from batchflow.physics.engine import Light
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -24,25 +25,6 @@ OUTLIERS = (0.5, 99.5)
 """Percentiles of the catalogue's colours that the frame shows at least."""
 AB_ZERO = 3.631e6
 """Flux density of magnitude 0 in the AB system [mJy]."""
-
-
-class Light(Protocol):
-    """What gives band fluxes: an engine, or a flux table."""
-
-    @property
-    def bands(self) -> tuple[str, ...]:
-        """Names of the bands, in the order of the fluxes' columns."""
-
-    @property
-    def parameters(self) -> tuple[str, ...]:
-        """Names of the parameters that `fluxes` needs."""
-
-    @property
-    def limits(self) -> dict[str, tuple[float, float]]:
-        """Range of each parameter, in its unit."""
-
-    def fluxes(self, parameters: Mapping[str, ArrayLike], /) -> Floats:
-        """Flux densities [mJy] at 10 pc for 1 Msun formed, shape (n, n_bands)."""
 
 
 def colours(fluxes: Floats, bands: Sequence[str], first: str, second: str) -> Floats:

@@ -16,9 +16,8 @@ from batchflow.mocks.noise import NoiseModel, SurveyNoise, plain_terms
 from batchflow.paths import RunFolder
 from batchflow.physics.bands import load_band
 from batchflow.physics.embedded import EmbeddedEngine
-from batchflow.physics.engine import open_engine
+from batchflow.physics.engine import Light, open_engine
 from batchflow.physics.table import TABLE_FILE, FluxTable
-from batchflow.report.colour_pictures import Light
 
 Floats = NDArray[np.float64]
 Point = dict[str, float]

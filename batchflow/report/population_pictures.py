@@ -44,7 +44,7 @@ def population_run(folder: str | Path, options: PopulationOptions) -> dict[str, 
     UserError
         When there are no draws, or an option makes no sense.
     """
-    place = RunFolder(Path(folder).resolve()).root / "population"
+    place = RunFolder(Path(folder).resolve()).population
     found: list[Population] = []
     galaxies = []
     for galaxy, own in groupby(infer_populations(folder, options), key=lambda item: item.galaxy):

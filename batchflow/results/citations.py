@@ -159,10 +159,10 @@ def _of_method(job: dict[str, Any], run: RunFolder) -> Iterator[str]:
         yield "talts2018: calibration by ranks"
         yield "lemos2023: TARP, calibration of all parameters together"
         yield "lopezpaz2017: classifier against exact draws"
-    if (run.root / "fit").is_dir():
+    if run.fit.is_dir():
         yield "boquien2019: the classical fit, after CIGALE"
         yield "noll2009: the classical fit, after CIGALE"
         if job.get("fit", {}).get("preset") == "phangs":
             yield "turner2021: grid of the classical fit"
-    if (run.root / "population").is_dir():
+    if run.population.is_dir():
         yield "hogg2010: populations from posteriors"

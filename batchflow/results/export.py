@@ -12,6 +12,7 @@ from typing import Any
 from batchflow.errors import UserError
 from batchflow.made import made
 from batchflow.paths import RunFolder
+from batchflow.results.output import check_place
 from batchflow.results.provenance import EXPORTED, run_provenance, stage_footer
 from batchflow.results.query import table_files
 from batchflow.results.source import Source, choose
@@ -74,7 +75,7 @@ def export_run(folder: str | Path, target: str | Path, request: Request) -> dict
     kind = _kind(target, request.format)
     run = RunFolder(Path(folder).resolve())
     source = _source(run, request)
-    _check_target(run, target, request.force)
+    check_place(run, target, request.force)
     left_out = 0
     if kind == HATS:
         left_out = _write_folder(target, source)
@@ -106,15 +107,6 @@ def _source(run: RunFolder, request: Request) -> Source:
     return Source(
         request.table, table.dataset, columns, request.galaxies, origin | {EXPORTED: export | made()}
     )
-
-
-def _check_target(run: RunFolder, target: Path, force: bool) -> None:
-    place = target.resolve()
-    own = (run.mocks, run.catalogue, run.posterior, run.draws, run.model, run.validation, run.root / "fit")
-    if place == run.root or any(part == place or part in place.parents for part in own):
-        raise UserError(f"{target} lies among the run's own tables; choose a place outside of them")
-    if target.exists() and not force:
-        raise UserError(f"{target} is there already; give --force to overwrite it, or another name")
 
 
 def _write_file(target: Path, source: Source, kind: str) -> None:

@@ -57,18 +57,34 @@ def check_output(run: RunFolder, out: Path | None, form: str | None, force: bool
             f"--out {out}: no format goes by {out.suffix or 'such a name'}; use "
             f"{', '.join(SUFFIXES)}, or --format"
         )
-    _check_place(run, out, force)
+    if out.is_dir():
+        raise UserError(f"--out {out} is a folder; name a file")
+    check_place(run, out, force)
     return str(chosen)
 
 
-def _check_place(run: RunFolder, out: Path, force: bool) -> None:
-    place, root = out.resolve(), run.root.resolve()
+def check_place(run: RunFolder, target: Path, force: bool) -> None:
+    """See that something may be written under a name.
+
+    Parameters
+    ----------
+    run : RunFolder
+        The run that it is made from.
+    target : Path
+        The name.
+    force : bool
+        Whether what is there is replaced.
+
+    Raises
+    ------
+    UserError
+        When it lies in the run folder, or is there already.
+    """
+    place, root = target.resolve(), run.root.resolve()
     if place == root or root in place.parents:
-        raise UserError(f"--out {out} lies in the run folder, which queries only read; choose another place")
-    if place.is_dir():
-        raise UserError(f"--out {out} is a folder; name a file")
+        raise UserError(f"{target} lies in the run folder, which is only read; choose another place")
     if place.exists() and not force:
-        raise UserError(f"--out {out} is there already; choose another name or replace it: --force")
+        raise UserError(f"{target} is there already; choose another name, or replace it: --force")
 
 
 def write_answer(reader: pa.RecordBatchReader, out: Path, form: str) -> int:

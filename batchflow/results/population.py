@@ -218,7 +218,7 @@ def write_populations(
     single = [population for population in populations if population.parameter != JOINT]
     joint = [population for population in populations if population.parameter == JOINT]
     tables = {"population": single, "joint": joint}
-    paths = {name: run.root / "population" / f"{name}.parquet" for name, found in tables.items() if found}
+    paths = {name: run.population / f"{name}.parquet" for name, found in tables.items() if found}
     for name, path in paths.items():
         write_table(path, population_table(tables[name]), footer)
     return list(paths.values())

@@ -90,10 +90,10 @@ def table_files(run: RunFolder) -> dict[str, list[str]]:
         "catalogue": run.catalogue / "galaxy=*" / "part-*.parquet",
         "posterior": run.posterior / "galaxy=*" / "part-*.parquet",
         "draws": run.draws / "galaxy=*" / "part-*.parquet",
-        "fit": run.root / "fit" / "galaxy=*" / "part-*.parquet",
+        "fit": run.fit / "galaxy=*" / "part-*.parquet",
         "history": run.history,
-        "population": run.root / "population" / "population.parquet",
-        "population_joint": run.root / "population" / "joint.parquet",
+        "population": run.population / "population.parquet",
+        "population_joint": run.population / "joint.parquet",
         "validation": run.validation / "recovery.parquet",
         **validation,
     }

@@ -51,16 +51,10 @@ def plan_validate(job: Job, run: RunFolder) -> Plan | None:
 def fit_state(run: RunFolder) -> str:
     """What there is of the classical fit, in a word; empty where there is nothing."""
     footers = {
-        path.parent.name + path.name: read_footer(path)
-        for path in sorted(fit_folder(run).glob("*/*.parquet"))
+        path.parent.name + path.name: read_footer(path) for path in sorted(run.fit.glob("*/*.parquet"))
     }
     whole = {name: footer[0].get("fingerprint") for name, footer in footers.items() if footer is not None}
     return f" with fit {fingerprint(whole)}" if whole else ""
-
-
-def fit_folder(run: RunFolder) -> Path:
-    """Where the classical fit's parts are."""
-    return run.root / "fit"
 
 
 def _paths(run: RunFolder, names: tuple[str, ...]) -> tuple[Path, ...]:

@@ -18,7 +18,7 @@ from batchflow.plan import Plan, Unit, apply_mode
 from batchflow.shards import open_dataset
 from batchflow.validate.catalogue import compare_catalogue
 from batchflow.validate.held_out import recover_held_out
-from batchflow.validate.plan import COMPARISON, RECOVERY, fit_folder, plan_validate
+from batchflow.validate.plan import COMPARISON, RECOVERY, plan_validate
 from batchflow.validate.say import print_summary
 
 
@@ -107,8 +107,7 @@ def _catalogue_task(session: Session, plan: Plan, unit: Unit) -> Unit:
     arguments = {
         "outputs": [str(path) for path in unit.paths],
         "parts": [
-            (str(run.catalogue / place), str(run.posterior / place), str(fit_folder(run) / place))
-            for place in places
+            (str(run.catalogue / place), str(run.posterior / place), str(run.fit / place)) for place in places
         ],
         "settings": {
             "model": str(run.model),

@@ -170,7 +170,7 @@ def test_what_is_not_there_is_said(run, tmp_path, name, request_, words):
 def test_nothing_is_overwritten_unasked(run, tmp_path):
     path = tmp_path / "a.fits"
     path.write_text("mine")
-    with pytest.raises(UserError, match="is there already; give --force"):
+    with pytest.raises(UserError, match=r"is there already.*--force"):
         export_run(run, path, Request())
     assert path.read_text() == "mine"
     export_run(run, path, Request(force=True))
@@ -179,7 +179,7 @@ def test_nothing_is_overwritten_unasked(run, tmp_path):
 
 def test_a_run_is_not_written_into(run):
     target = RunFolder(run).posterior / "galaxy=x" / "part-00000.parquet"
-    with pytest.raises(UserError, match="among the run's own tables"):
+    with pytest.raises(UserError, match="in the run folder"):
         export_run(run, target, Request())
 
 
@@ -222,9 +222,10 @@ def test_tables_with_numbers_alone_and_with_dictionaries(tmp_path, kind):
     """Runs of early versions have the galaxy as a dictionary."""
     galaxies = pa.array(["é", "b", "é"]).dictionary_encode()
     table = pa.table({"galaxy": galaxies, "object_id": ["1", "2", "3"], "log_age_q50": [6.0, 7.0, 8.0]})
-    write_table(tmp_path / "posterior" / "galaxy=x" / "part-00000.parquet", table, {})
-    write_table(RunFolder(tmp_path).history, pa.table({"step": [1, 2]}), {})
+    folder = tmp_path / "run"
+    write_table(folder / "posterior" / "galaxy=x" / "part-00000.parquet", table, {})
+    write_table(RunFolder(folder).history, pa.table({"step": [1, 2]}), {})
     for name, rows in (("posterior", 3), ("history", 2)):
         path = tmp_path / f"{name}.{kind}"
-        assert export_run(tmp_path, path, Request(name))["rows"] == rows == len(read(path))
+        assert export_run(folder, path, Request(name))["rows"] == rows == len(read(path))
     assert read(tmp_path / f"posterior.{kind}")["log_age_q50"].tolist() == [6.0, 7.0, 8.0]

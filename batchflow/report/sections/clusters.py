@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from batchflow.report.colour_pictures import Light, colour_name, colours, system_of, track_of
+from batchflow.physics.engine import Light
+from batchflow.report.colour_pictures import colour_name, colours, system_of, track_of
 from batchflow.report.content import Absence, Block, Picture, Section, listing
 from batchflow.report.data import ReportData, fluxes_of, is_galaxy
 from batchflow.report.light import RunLight

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import platform
 from datetime import UTC, datetime
-from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
+from batchflow import __version__
 from batchflow.config import STAGES, Job
 from batchflow.errors import UserError
 from batchflow.flow.card import card_of
@@ -48,7 +48,7 @@ def _job(data: ReportData) -> Block:
     found = {
         "run folder": str(data.folder.root),
         "results written": file_date(data),
-        "report made with": f"batchflow {_version()}, Python {platform.python_version()}",
+        "report made with": f"batchflow {__version__}, Python {platform.python_version()}",
     }
     if isinstance(versions, dict) and versions:
         found["model made with"] = ", ".join(f"{name} {text}" for name, text in sorted(versions.items()))
@@ -121,10 +121,3 @@ def _where(data: ReportData) -> Block:
         },
         "Where the results lie.",
     )
-
-
-def _version() -> str:
-    try:
-        return version("batchflow")
-    except PackageNotFoundError:
-        return "unknown"
