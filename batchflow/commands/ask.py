@@ -102,7 +102,7 @@ def _show(found: pa.RecordBatchReader, out: Path | None, form: str, rows: int) -
     elif form == "table":
         _print_rows(found, rows)
     else:
-        print_answer(found, form, sys.stdout)
+        print_answer(found, form, sys.stdout.buffer)
 
 
 def _print_rows(found: pa.RecordBatchReader, rows: int) -> None:

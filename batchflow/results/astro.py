@@ -1,4 +1,4 @@
-"""Arrow tables as astropy tables, with units."""
+"""Arrow tables as astropy tables of quantities."""
 
 from __future__ import annotations
 
@@ -7,26 +7,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from batchflow.votable import text_of
+
 if TYPE_CHECKING:
-    from astropy.table import QTable, Table
-
-
-def to_table(table: pa.Table) -> Table:
-    """Turn an Arrow table into an astropy table whose columns are plain arrays that name their units.
-
-    Parameters
-    ----------
-    table : pyarrow.Table
-        Fields may carry ``unit`` and ``description`` in their metadata.
-
-    Returns
-    -------
-    astropy.table.Table
-        Integers and words that are not there are masked, other numbers NaN; lists are columns of arrays.
-    """
-    from astropy.table import Table
-
-    return Table([_column(table[field.name], field) for field in table.schema], names=table.column_names)
+    from astropy.table import QTable
 
 
 def to_qtable(table: pa.Table) -> QTable:
@@ -35,26 +19,24 @@ def to_qtable(table: pa.Table) -> QTable:
     Parameters
     ----------
     table : pyarrow.Table
-        Columns of lists are left out.
+        Fields may carry ``unit`` and ``description`` in their metadata; columns of lists are left out.
 
     Returns
     -------
     astropy.table.QTable
-        As `to_table` has them.
+        Integers and words that are not there are masked, other numbers NaN.
     """
-    from astropy.table import QTable
+    from astropy.table import QTable, Table
 
-    flat = [field.name for field in table.schema if not pa.types.is_nested(field.type)]
-    return QTable(to_table(table.select(flat)))
+    flat = [field for field in table.schema if not pa.types.is_nested(field.type)]
+    names = [field.name for field in flat]
+    return QTable(Table([_column(table[field.name], field) for field in flat], names=names))
 
 
 def _column(column: pa.ChunkedArray, field: pa.Field) -> Any:
     from astropy.table import Column, MaskedColumn
 
-    notes = {key.decode(): value.decode() for key, value in (field.metadata or {}).items()}
-    about = {"unit": notes.get("unit") or None, "description": notes.get("description")}
-    if pa.types.is_nested(field.type):
-        return Column(_arrays(column), **about)
+    about = {"unit": text_of(field, "unit") or None, "description": text_of(field, "description") or None}
     if pa.types.is_floating(field.type):
         return Column(column.to_numpy(zero_copy_only=False), **about)
     missing = np.asarray(column.is_null())
@@ -66,10 +48,3 @@ def _values(column: pa.ChunkedArray, type_: pa.DataType) -> Any:
     if pa.types.is_integer(type_) or pa.types.is_boolean(type_):
         return column.fill_null(pa.scalar(0).cast(type_)).to_numpy()
     return np.array(["" if value is None else str(value) for value in column.to_pylist()], dtype=str)
-
-
-def _arrays(column: pa.ChunkedArray) -> Any:
-    rows = np.empty(len(column), dtype=object)
-    for place, row in enumerate(column.to_pylist()):
-        rows[place] = np.asarray(row or [], dtype=None if row else np.float64)
-    return rows

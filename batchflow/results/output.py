@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import math
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
-from typing import Any, TextIO
+from typing import BinaryIO
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchflow.errors import UserError, nearest
 from batchflow.paths import RunFolder
+from batchflow.results.write_text import csv_text, ecsv_text, plain
 from batchflow.shards import write_atomic
 
 FORMATS = ("table", "csv", "json", "parquet", "ecsv")
@@ -118,14 +116,14 @@ def write_answer(reader: pa.RecordBatchReader, out: Path, form: str) -> int:
                 for batch in counted():
                     writer.write_batch(batch)
             return
-        with temporary.open("w", encoding="utf-8", newline="") as file:
-            _TEXT[form](reader.schema, counted(), file)
+        with temporary.open("wb") as file:
+            _TEXT[form](file, reader.schema, counted())
 
     write_atomic(out, write)
     return rows
 
 
-def print_answer(reader: pa.RecordBatchReader, form: str, file: TextIO) -> None:
+def print_answer(reader: pa.RecordBatchReader, form: str, file: BinaryIO) -> None:
     """Write an answer as text.
 
     Parameters
@@ -134,57 +132,23 @@ def print_answer(reader: pa.RecordBatchReader, form: str, file: TextIO) -> None:
         The answer.
     form : str
         ``csv``, ``json`` or ``ecsv``.
-    file : text file
+    file : binary file
         Where to.
     """
-    _TEXT[form](reader.schema, reader, file)
+    _TEXT[form](file, reader.schema, reader)
 
 
-def _write_csv(schema: pa.Schema, batches: Iterable[pa.RecordBatch], file: TextIO) -> None:
-    writer = csv.writer(file, lineterminator="\n")
-    writer.writerow(schema.names)
-    for batch in batches:
-        writer.writerows(zip(*map(_csv_cells, batch.columns), strict=True))
-
-
-def _csv_cells(column: pa.Array) -> list[Any]:
-    """Numbers in as few digits as tell them apart; lists, which CSV does not know, as JSON."""
-    if pa.types.is_floating(column.type):
-        return list(column.cast(pa.string()).fill_null("").to_pylist())
-    values = column.to_pylist()
-    if pa.types.is_nested(column.type):
-        return ["" if value is None else json.dumps(plain(value), default=str) for value in values]
-    return ["" if value is None else value for value in values]
-
-
-def _write_json(schema: pa.Schema, batches: Iterable[pa.RecordBatch], file: TextIO) -> None:
+def _json_text(out: BinaryIO, _schema: pa.Schema, batches: Iterable[pa.RecordBatch]) -> None:
     before = "["
     for batch in batches:
         for row in batch.to_pylist():
-            file.write(f"{before}\n  {json.dumps(plain(row), default=str)}")
+            out.write(f"{before}\n  {json.dumps(plain(row), default=str)}".encode())
             before = ","
-    file.write("[]\n" if before == "[" else "\n]\n")
+    out.write(b"[]\n" if before == "[" else b"\n]\n")
 
 
-def plain(value: Any) -> Any:
-    """Numbers that JSON does not know, NaN and the infinite, as null."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, list):
-        return [plain(item) for item in value]
-    return {key: plain(item) for key, item in value.items()} if isinstance(value, dict) else value
-
-
-def _write_ecsv(schema: pa.Schema, batches: Iterable[pa.RecordBatch], file: TextIO) -> None:
-    from batchflow.results.astro import to_table
-
-    text = io.StringIO()
-    to_table(pa.Table.from_batches(batches, schema=schema)).write(text, format="ascii.ecsv")
-    file.write(text.getvalue())
-
-
-_TEXT: dict[str, Callable[[pa.Schema, Iterable[pa.RecordBatch], TextIO], None]] = {
-    "csv": _write_csv,
-    "json": _write_json,
-    "ecsv": _write_ecsv,
+_TEXT: dict[str, Callable[[BinaryIO, pa.Schema, Iterable[pa.RecordBatch]], None]] = {
+    "csv": csv_text,
+    "json": _json_text,
+    "ecsv": ecsv_text,
 }

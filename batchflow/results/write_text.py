@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -33,7 +36,7 @@ def write_csv(path: Path, source: Source) -> None:
         What to write.
     """
     with path.open("wb") as out:
-        _csv_rows(out, source, capital=False)
+        csv_text(out, source.schema, source.batches())
 
 
 def csv_description(source: Source, name: str) -> dict[str, Any]:
@@ -74,12 +77,8 @@ def write_ecsv(path: Path, source: Source) -> None:
     source : Source
         What to write.
     """
-    lines = ["%ECSV 1.0", "---", "delimiter: ','", "datatype:"]
-    lines += [f"- {json.dumps(_ecsv_column(item), ensure_ascii=False)}" for item in source.schema]
-    lines += [f"meta: {{{NAME}: {json.dumps(source.provenance, ensure_ascii=False)}}}", "schema: astropy-2.0"]
     with path.open("wb") as out:
-        out.write("".join(f"# {line}\n" for line in lines).encode())
-        _csv_rows(out, source, capital=True)
+        ecsv_text(out, source.schema, source.batches(), source.provenance)
 
 
 def write_votable(path: Path, source: Source) -> None:
@@ -106,41 +105,99 @@ def write_votable(path: Path, source: Source) -> None:
         out.write(f"</TABLEDATA></DATA>\n{tail}".encode())
 
 
-def _csv_rows(out: Any, source: Source, capital: bool) -> None:
-    """Names and rows; ECSV writes True and False, CSV true and false."""
-    schema = pa.schema([(item.name, _csv_type(item.type, capital)) for item in source.schema])
+def csv_text(out: BinaryIO, schema: pa.Schema, batches: Iterable[pa.RecordBatch], ecsv: bool = False) -> None:
+    """Write CSV: names and rows, in UTF-8.
+
+    Parameters
+    ----------
+    out : binary file
+        Where to.
+    schema : pyarrow.Schema
+        The columns, of any type.
+    batches : iterable of pyarrow.RecordBatch
+        The rows.
+    ecsv : bool
+        Whether as ECSV has it: True and False in place of true and false, NaN for a number that is not there.
+    """
+    written = pa.schema([(item.name, _csv_type(item.type, ecsv)) for item in schema])
     # csv.write_csv would quote the names, which ECSV does not have.
     out.write((",".join(_quoted(name) for name in schema.names) + "\n").encode())
-    with csv.CSVWriter(out, schema, write_options=csv.WriteOptions(include_header=False)) as writer:
-        for batch in source.batches():
-            columns = [_csv_column(column, capital) for column in batch.columns]
-            writer.write_batch(pa.record_batch(columns, schema=schema))
+    with csv.CSVWriter(out, written, write_options=csv.WriteOptions(include_header=False)) as writer:
+        for batch in batches:
+            columns = [_csv_column(column, ecsv) for column in batch.columns]
+            writer.write_batch(pa.record_batch(columns, schema=written))
+
+
+def ecsv_text(
+    out: BinaryIO,
+    schema: pa.Schema,
+    batches: Iterable[pa.RecordBatch],
+    provenance: Mapping[str, Any] | None = None,
+) -> None:
+    """Write ECSV 1.0, in UTF-8; arguments as `csv_text`, and where the rows come from, for the header."""
+    lines = ["%ECSV 1.0", "---", "delimiter: ','", "datatype:"]
+    lines += [f"- {json.dumps(_ecsv_column(item), ensure_ascii=False)}" for item in schema]
+    lines += [f"meta: {{{NAME}: {json.dumps(provenance, ensure_ascii=False)}}}"] if provenance else []
+    out.write("".join(f"# {line}\n" for line in [*lines, "schema: astropy-2.0"]).encode())
+    csv_text(out, schema, batches, ecsv=True)
+
+
+def plain(value: Any) -> Any:
+    """Numbers that JSON does not know as those that it does: NaN and the infinite as null."""
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, list):
+        return [plain(item) for item in value]
+    return {key: plain(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def _quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"' if set(name) & set('," \n') else name
 
 
-def _csv_type(type_: pa.DataType, capital: bool) -> pa.DataType:
-    as_text = pa.types.is_list(type_) or (capital and pa.types.is_boolean(type_))
-    return pa.string() if as_text else type_
+def _csv_type(type_: pa.DataType, ecsv: bool) -> pa.DataType:
+    return pa.string() if not _is_csv(type_) or (ecsv and pa.types.is_boolean(type_)) else type_
 
 
-def _csv_column(column: pa.Array, capital: bool) -> pa.Array:
-    if pa.types.is_list(column.type):
+def _is_csv(type_: pa.DataType) -> bool:
+    """Whether Arrow's writer of CSV knows a type."""
+    known = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
+    return pa.types.is_string(type_) or any(is_(type_) for is_ in known)
+
+
+def _csv_column(column: pa.Array, ecsv: bool) -> pa.Array:
+    if _is_numbers(column.type):
         joined = pc.binary_join(_as_text_lists(column, _JSON_NUMBERS), ",")
         return pc.binary_join_element_wise("[", joined, "]", "")
-    if capital and pa.types.is_boolean(column.type):
+    if ecsv and pa.types.is_boolean(column.type):
         return pc.if_else(column, "True", "False")
-    return column
+    if ecsv and pa.types.is_floating(column.type):
+        # Astropy has no masked quantities in logarithmic units.
+        return pc.fill_null(column, math.nan)
+    return column if _is_csv(column.type) else pa.array(map(_as_text, column.to_pylist()), pa.string())
+
+
+def _is_numbers(type_: pa.DataType) -> bool:
+    """Whether a type is that of lists of numbers."""
+    kinds = (pa.types.is_integer, pa.types.is_floating)
+    return pa.types.is_list(type_) and any(is_(type_.value_type) for is_ in kinds)
+
+
+def _as_text(value: Any) -> str | None:
+    if isinstance(value, list | dict):
+        return json.dumps(plain(value), default=str)
+    return None if value is None else str(value)
 
 
 def _ecsv_column(item: pa.Field) -> dict[str, str]:
     kind = _ecsv_type(value_type(item.type))
-    is_list = pa.types.is_list(item.type)
-    found = {"name": item.name, "datatype": "string" if is_list else kind}
-    if is_list:
+    found = {"name": item.name, "datatype": "string" if pa.types.is_nested(item.type) else kind}
+    if _is_numbers(item.type):
         found["subtype"] = f"{kind}[null]"
+    elif pa.types.is_nested(item.type):
+        found["subtype"] = "json"
     extra = {"unit": text_of(item, "unit"), "description": text_of(item, "description")}
     ucd = text_of(item, "ucd")
     return (
@@ -149,6 +206,8 @@ def _ecsv_column(item: pa.Field) -> dict[str, str]:
 
 
 def _ecsv_type(type_: pa.DataType) -> str:
+    if pa.types.is_decimal(type_):
+        return "float64"
     names = {pa.bool_(): "bool", pa.float32(): "float32", pa.float64(): "float64", pa.float16(): "float16"}
     return names.get(type_, str(type_) if pa.types.is_integer(type_) else "string")
 
@@ -186,7 +245,7 @@ def _escaped(column: pa.Array) -> pa.Array:
 
 
 def _as_text_lists(column: pa.Array, words: tuple[str, str, str]) -> pa.Array:
-    texts = _numbers(column.flatten(), words)
+    texts = pc.fill_null(_numbers(column.flatten(), words), "null")
     lengths = pc.fill_null(pc.list_value_length(column), 0)
     offsets = pa.concat_arrays([pa.array([0], pa.int32()), pc.cumulative_sum(lengths).cast(pa.int32())])
     return pa.ListArray.from_arrays(offsets, texts, mask=column.is_null())

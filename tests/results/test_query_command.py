@@ -76,6 +76,28 @@ def test_standard_output_takes_formats_too(run):
     assert "no row fulfils" in ask(run.root, "FROM posterior WHERE false").stderr
 
 
+ODD = (
+    "SELECT * FROM (VALUES (1.5::DECIMAL(4, 2), 1::HUGEINT, INTERVAL 1 DAY, ['a', NULL, 'b,\"c\"'], "
+    "{'x': 1, 'y': 'nan'::DOUBLE}, [1, NULL], [[1.5]], DATE '2026-02-13', true), "
+    "(NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL, NULL)) t(a, b, c, d, e, f, g, h, i)"
+)
+
+
+def test_every_type_of_sql_has_its_text(run, tmp_path):
+    text = ask(run.root, ODD, "--format", "csv").stdout
+    first, second = csv.DictReader(io.StringIO(text))
+    assert (first["a"], first["b"], first["i"]) == ("1.50", "1", "true")
+    assert json.loads(first["d"]) == ["a", None, 'b,"c"']
+    assert (json.loads(first["e"]), json.loads(first["f"])) == ({"x": 1, "y": None}, [1, None])
+    assert (json.loads(first["g"]), first["h"]) == ([[1.5]], "2026-02-13")
+    assert set(second.values()) == {""}
+    assert json.loads(ask(run.root, ODD, "--json").stdout)[0]["a"] == 1.5
+    ask(run.root, ODD, "--out", tmp_path / "odd.ecsv")
+    table = Table.read(tmp_path / "odd.ecsv")
+    assert (table["a"][0], table["b"][0], bool(table["i"][0])) == (1.5, 1, True)
+    assert table["d"][0] == ["a", None, 'b,"c"']
+
+
 def test_the_statement_comes_from_a_file_or_standard_input(run, tmp_path):
     (tmp_path / "q.sql").write_text(f"-- the galaxy 628\n{SQL};\n", encoding="utf-8")
     assert json.loads(ask(run.root, "--file", tmp_path / "q.sql", "--json").stdout) == expected(run)
