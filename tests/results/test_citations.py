@@ -1,10 +1,12 @@
 """What is cited is what was used; every option of the engine has its papers."""
 
 import re
+from pathlib import Path
 from typing import get_args
 
 import pytest
 import tomli_w
+import yaml
 from typer.testing import CliRunner
 
 from batchflow.catalogue_settings import CatalogueSettings
@@ -108,3 +110,11 @@ def test_a_folder_without_a_job(tmp_path):
     (tmp_path / "job.toml").write_text("[model")
     with pytest.raises(UserError, match="is not TOML"):
         citations(tmp_path)
+
+
+def test_the_citation_file_names_the_paper_of_the_method():
+    text = (Path(__file__).resolve().parents[2] / "CITATION.cff").read_text(encoding="utf-8")
+    paper, known = yaml.safe_load(text)["references"][0], REFERENCES["walter2026"]
+    assert (paper["doi"], paper["title"], paper["year"]) == (known.doi, known.title, known.year)
+    assert (paper["volume"], paper["start"]) == (known.volume, known.page)
+    assert [author["family-names"] for author in paper["authors"][:3]] == ["Walter", "Ksoll", "Klessen"]
