@@ -53,7 +53,7 @@ class Database:
     macros: list[Macro]
 
     def check_files(self, names: set[str]) -> None:
-        """See that the views and macros among some names have sound files only.
+        """See that views and macros, whose names are given in small letters, have sound files only.
 
         Raises
         ------
@@ -62,8 +62,9 @@ class Database:
             footers are looked at.
         """
         read = names | {macro.reads for macro in self.macros if macro.name in names}
-        for name in sorted(read & self.files.keys()):
-            refuse_damaged(damaged(map(Path, self.files[name])))
+        for name, files in self.files.items():
+            if name.lower() in read:
+                refuse_damaged(damaged(map(Path, files)))
 
 
 def table_files(run: RunFolder) -> dict[str, list[str]]:
