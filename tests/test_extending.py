@@ -81,7 +81,11 @@ def test_an_engine(monkeypatch):
 
 def test_an_export_format(tmp_path, monkeypatch):
     widths = {"log_age": 0.1, "log_mass": 0.1, "ebv": 0.1}
-    add_part(tmp_path, "g", gaussian_draws({"log_age": 7.0, "log_mass": 4.0, "ebv": 0.3}, widths, (3, 4), 1))
+    add_part(
+        tmp_path / "run",
+        "g",
+        gaussian_draws({"log_age": 7.0, "log_mass": 4.0, "ebv": 0.3}, widths, (3, 4), 1),
+    )
 
     def write_ids(path, source):
         path.write_text(
@@ -89,5 +93,5 @@ def test_an_export_format(tmp_path, monkeypatch):
         )
 
     monkeypatch.setitem(export_module.FORMATS, ".ids", write_ids)
-    export_run(tmp_path, tmp_path / "a.ids", Request(columns=("object_id",)))
+    export_run(tmp_path / "run", tmp_path / "a.ids", Request(columns=("object_id",)))
     assert (tmp_path / "a.ids").read_text().split() == ["0-0", "0-1", "0-2"]

@@ -17,10 +17,11 @@ from batchflow.results.provenance import EXPORTED, run_provenance, stage_footer
 from batchflow.results.query import table_files
 from batchflow.results.source import Source, choose
 from batchflow.results.tables import open_run
+from batchflow.results.write_csv import SIDECAR, csv_description, write_csv, write_ecsv
 from batchflow.results.write_fits import write_fits
 from batchflow.results.write_hats import remove_hats, write_hats
 from batchflow.results.write_parquet import write_parquet
-from batchflow.results.write_text import SIDECAR, csv_description, write_csv, write_ecsv, write_votable
+from batchflow.results.write_votable import write_votable
 from batchflow.shards import write_atomic, write_json
 
 FORMATS: dict[str, Callable[[Path, Source], None]] = {

@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 
 from batchflow.errors import UserError, nearest
 from batchflow.paths import RunFolder
-from batchflow.results.write_text import csv_text, ecsv_text, plain
+from batchflow.results.write_csv import csv_text, ecsv_text, plain
 from batchflow.shards import write_atomic
 
 FORMATS = ("table", "csv", "json", "parquet", "ecsv")

@@ -66,11 +66,12 @@ def test_pixels_hold_every_row_once_and_no_more_than_asked_for():
 
 def test_a_catalogue_without_positions_is_refused(tmp_path):
     widths = {"log_age": 0.1, "log_mass": 0.1, "ebv": 0.1}
-    add_part(tmp_path, "g", gaussian_draws({"log_age": 7.0, "log_mass": 4.0, "ebv": 0.3}, widths, (3, 4), 1))
+    run = tmp_path / "run"
+    add_part(run, "g", gaussian_draws({"log_age": 7.0, "log_mass": 4.0, "ebv": 0.3}, widths, (3, 4), 1))
     with pytest.raises(UserError, match="no row of posterior has a position"):
-        export_run(tmp_path, tmp_path / "hats", Request(format="hats"))
+        export_run(run, tmp_path / "hats", Request(format="hats"))
     with pytest.raises(UserError, match="needs the columns ra and dec"):
-        export_run(tmp_path, tmp_path / "hats", Request(columns=("ra",), format="hats"))
+        export_run(run, tmp_path / "hats", Request(columns=("ra",), format="hats"))
     assert not (tmp_path / "hats").exists()
 
 

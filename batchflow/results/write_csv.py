@@ -1,4 +1,4 @@
-"""A table as text: CSV, ECSV and VOTable, a piece at a time."""
+"""A table as CSV or ECSV, a piece at a time."""
 
 from __future__ import annotations
 
@@ -15,14 +15,11 @@ from pyarrow import csv
 
 from batchflow.results.provenance import NAME
 from batchflow.results.source import Source
-from batchflow.votable import DATATYPES, document, text_of, value_type
+from batchflow.votable import DATATYPES, text_of, value_type
 
 SIDECAR = "-metadata.json"
 """CSV on the Web (W3C 2015): what describes ``a.csv`` is ``a.csv-metadata.json``."""
-_JSON_NUMBERS = ("NaN", "Infinity", "-Infinity")
-_VOTABLE_NUMBERS = ("NaN", "+Inf", "-Inf")
-_CONTROL = "[\x01-\x08\x0b\x0c\x0e-\x1f]"
-"""Characters that XML has no way to write."""
+_JSON_NUMBERS = ("NaN", "Infinity", "-Infinity", "null")
 
 
 def write_csv(path: Path, source: Source) -> None:
@@ -79,30 +76,6 @@ def write_ecsv(path: Path, source: Source) -> None:
     """
     with path.open("wb") as out:
         ecsv_text(out, source.schema, source.batches(), source.provenance)
-
-
-def write_votable(path: Path, source: Source) -> None:
-    """Write VOTable 1.3 with the rows as TABLEDATA.
-
-    Parameters
-    ----------
-    path : Path
-        The file.
-    source : Source
-        What to write.
-    """
-    info = {NAME: json.dumps(source.provenance)}
-    # A width of one is deprecated (VOTable 1.3, erratum 3), and text rows need none.
-    widths = {name: width for name, width in source.facts.characters.items() if width > 1}
-    head, tail = document(source.schema, widths, info)
-    with path.open("wb") as out:
-        out.write(f"{head}<DATA><TABLEDATA>\n".encode())
-        for batch in source.batches():
-            cells = [_votable_text(column) for column in batch.columns]
-            separated = [part for cell in cells for part in (cell, "</TD><TD>")][:-1]
-            rows = pc.binary_join_element_wise("<TR><TD>", *separated, "</TD></TR>", "")
-            out.write(("\n".join(rows.to_pylist()) + "\n").encode())
-        out.write(f"</TABLEDATA></DATA>\n{tail}".encode())
 
 
 def csv_text(out: BinaryIO, schema: pa.Schema, batches: Iterable[pa.RecordBatch], ecsv: bool = False) -> None:
@@ -168,8 +141,8 @@ def _is_csv(type_: pa.DataType) -> bool:
 
 
 def _csv_column(column: pa.Array, ecsv: bool) -> pa.Array:
-    if _is_numbers(column.type):
-        joined = pc.binary_join(_as_text_lists(column, _JSON_NUMBERS), ",")
+    if _isnumber_texts(column.type):
+        joined = pc.binary_join(list_texts(column, _JSON_NUMBERS), ",")
         return pc.binary_join_element_wise("[", joined, "]", "")
     if ecsv and pa.types.is_boolean(column.type):
         return pc.if_else(column, "True", "False")
@@ -179,7 +152,7 @@ def _csv_column(column: pa.Array, ecsv: bool) -> pa.Array:
     return column if _is_csv(column.type) else pa.array(map(_as_text, column.to_pylist()), pa.string())
 
 
-def _is_numbers(type_: pa.DataType) -> bool:
+def _isnumber_texts(type_: pa.DataType) -> bool:
     """Whether a type is that of lists of numbers."""
     kinds = (pa.types.is_integer, pa.types.is_floating)
     return pa.types.is_list(type_) and any(is_(type_.value_type) for is_ in kinds)
@@ -194,7 +167,7 @@ def _as_text(value: Any) -> str | None:
 def _ecsv_column(item: pa.Field) -> dict[str, str]:
     kind = _ecsv_type(value_type(item.type))
     found = {"name": item.name, "datatype": "string" if pa.types.is_nested(item.type) else kind}
-    if _is_numbers(item.type):
+    if _isnumber_texts(item.type):
         found["subtype"] = f"{kind}[null]"
     elif pa.types.is_nested(item.type):
         found["subtype"] = "json"
@@ -227,36 +200,33 @@ def _described(item: pa.Field) -> dict[str, str]:
     }
 
 
-def _votable_text(column: pa.Array) -> pa.Array:
-    """Text of each cell; empty for none, which VOTable 1.3 takes for null."""
-    if pa.types.is_list(column.type):
-        found = pc.binary_join(_as_text_lists(column, _VOTABLE_NUMBERS), " ")
-    elif pa.types.is_string(column.type):
-        found = _escaped(column)
-    else:
-        found = _numbers(column, _VOTABLE_NUMBERS)
-    return pc.fill_null(found, "")
-
-
-def _escaped(column: pa.Array) -> pa.Array:
-    for character, entity in (("&", "&amp;"), ("<", "&lt;"), (">", "&gt;")):
-        column = pc.replace_substring(column, character, entity)
-    return pc.replace_substring_regex(column, _CONTROL, "?")
-
-
-def _as_text_lists(column: pa.Array, words: tuple[str, str, str]) -> pa.Array:
-    texts = pc.fill_null(_numbers(column.flatten(), words), "null")
+def list_texts(column: pa.Array, words: tuple[str, str, str, str]) -> pa.Array:
+    """Lists of numbers as lists of texts; arguments as `number_texts`."""
+    texts = pc.fill_null(number_texts(column.flatten(), words), words[3])
     lengths = pc.fill_null(pc.list_value_length(column), 0)
     offsets = pa.concat_arrays([pa.array([0], pa.int32()), pc.cumulative_sum(lengths).cast(pa.int32())])
     return pa.ListArray.from_arrays(offsets, texts, mask=column.is_null())
 
 
-def _numbers(column: pa.Array, words: tuple[str, str, str]) -> pa.Array:
-    """Shortest texts that read back as the same numbers."""
+def number_texts(column: pa.Array, words: tuple[str, str, str, str]) -> pa.Array:
+    """Shortest texts that read back as the same numbers.
+
+    Parameters
+    ----------
+    column : pyarrow.Array
+        Numbers or truth values.
+    words : tuple of str
+        For NaN, infinity, minus infinity, and what is not there within a list.
+
+    Returns
+    -------
+    pyarrow.Array
+        Strings; null where the number is.
+    """
     found = column.cast(pa.string())
     if not pa.types.is_floating(column.type):
         return found
-    nan, high, low = words
+    nan, high, low, _ = words
     found = pc.if_else(pc.is_nan(column), nan, found)
     infinite = pc.if_else(pc.greater(column, 0), high, low)
     return pc.if_else(pc.is_inf(column), infinite, found)
