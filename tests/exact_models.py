@@ -55,7 +55,11 @@ def make_job(prior: dict[str, Any]) -> Job:
 
 def train_model(folder: Path, prior: dict[str, Any], rows: int = 8000) -> Model:
     """Mocks, training, model folder."""
-    job = make_job(prior)
+    return train_job(folder, make_job(prior), rows)
+
+
+def train_job(folder: Path, job: Job, rows: int) -> Model:
+    """The same for any job without a catalogue."""
     shard = folder / "shard.parquet"
     make_shard(str(shard), {"index": 0, "rows": rows}, stages.mocks_settings(job), {})
     training = make_training(job, {"shards": [str(shard)], "catalogue": []}, stages.train_settings(job))
