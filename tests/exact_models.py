@@ -39,7 +39,7 @@ class Grid(NamedTuple):
         return mean, float(np.sqrt((self.probability * (values - mean) ** 2).sum()))
 
 
-def make_job(prior: dict[str, Any]) -> Job:
+def make_job(prior: dict[str, Any], **sections: Any) -> Job:
     """A job of one made-up survey and a small network."""
     values = {
         "name": "exact",
@@ -50,7 +50,7 @@ def make_job(prior: dict[str, Any]) -> Job:
         "flow": {"couplings": 4, "hidden": 16, "bins": 6, "encoder_layers": 2},
         "train": {"epochs": 4, "batch": 256, "learning_rate": 5e-3},
     }
-    return parse_job(values, "test", Path("/"))
+    return parse_job(values | sections, "test", Path("/"))
 
 
 def train_model(folder: Path, prior: dict[str, Any], rows: int = 8000) -> Model:

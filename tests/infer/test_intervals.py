@@ -82,10 +82,11 @@ def test_intervals_are_exact_by_default(engine, proposal):
 
 @pytest.mark.slow
 @pytest.mark.timeout(1800)
-def test_intervals_of_mocks_are_exact(engine, proposal):
-    off = errors(engine, proposal, mocks(engine, 500), DEFAULT)
-    report("mocks", off)
-    # Measured: 1.000, .994, 1.000.
+@pytest.mark.parametrize("seed", [11, 51])
+def test_intervals_of_mocks_are_exact(engine, proposal, seed):
+    """The settings were chosen with the mocks of the first seed, and of others than the second."""
+    off = errors(engine, proposal, mocks(engine, 500, seed), DEFAULT)
+    report(f"mocks, seed {seed}", off)
     assert ((off < 0.02).mean(0) >= 0.99).all()
 
 
@@ -94,5 +95,5 @@ def test_intervals_of_mocks_are_exact(engine, proposal):
 def test_intervals_of_real_clusters_are_exact(engine, proposal, shared):
     off = errors(engine, proposal, legus(shared, 300), DEFAULT)
     report("LEGUS", off)
-    # Measured over 292 that a model fits: .986, .993, .990; a few clusters decide, so the bar lies lower.
-    assert ((off < 0.02).mean(0) >= 0.975).all()
+    # Measured over 292 that a model fits: .997, .990, .993; a few clusters decide, so the bar lies lower.
+    assert ((off < 0.02).mean(0) >= 0.98).all()
