@@ -117,7 +117,7 @@ def test_delivered_draws_of_a_poor_network_are_calibrated(model):
     true *= 10 ** (truth["log_mass"][:, None] - 12)
     error = np.repeat(10 ** rng.uniform(-5.5, -4.5, (2000, 1)), 4, axis=1)
     flux = rng.normal(true, np.hypot(error, SYSTEMATIC * true))
-    kept = np.flatnonzero(flux[:, 2] > 5 * error[:, 2])[:300]
+    kept = np.flatnonzero(flux[:, 2] > 5 * error[:, 2])[:200]
     seen = from_arrays(flux[kept], error[kept], 10.0, 4)
     draws = draws_of(model, Rescue(0.2, 4 * N, "fallback"), seen)
     assert 0 < np.mean(draws.method & Flag.GRID_POSTERIOR > 0) < 1
@@ -224,6 +224,17 @@ def test_summaries_that_can_not_be_exact_are_flagged(model, monkeypatch):
         summary = model.summarise(_catalogue(4 + 1), clusters(model), found)
         own = weighted_quantiles(found.values["ebv"][:4], found.weights[:4], [0.84])[:, 0]
         np.testing.assert_allclose(np.array(summary["ebv_q84"])[:4], own.astype(np.float32))
+
+
+def test_cells_are_made_finer_where_two_rules_disagree(model, monkeypatch):
+    way = Rescue(0.0, N, "summary")
+    usual = draws_of(model, way).refined
+    monkeypatch.setattr("batchflow.infer.exact_summary.LARGEST_GAP", 0.0)
+    finest = draws_of(model, way).refined
+    for name in PRIOR:
+        away = np.abs(usual[f"{name}_mean"] - finest[f"{name}_mean"])[:4] / finest[f"{name}_std"][:4]
+        assert (away > 0).all(), name
+        assert (away < 0.01).all(), name
 
 
 def test_a_distance_error_reaches_the_grids_masses(model):
