@@ -21,8 +21,8 @@ LARGEST = 200_000_000
 
 
 GRID_WORDS = {
-    "never": "never",
-    "fallback": "where more draws do not suffice",
+    "never": "never; quantiles come from weighted draws",
+    "fallback": "where more draws do not suffice; other quantiles come from weighted draws",
     "summary": "for the quantiles of every cluster",
     "always": "for every cluster, in place of the network",
 }

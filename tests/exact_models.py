@@ -39,7 +39,7 @@ class Grid(NamedTuple):
         return mean, float(np.sqrt((self.probability * (values - mean) ** 2).sum()))
 
 
-def make_job(prior: dict[str, Any]) -> Job:
+def make_job(prior: dict[str, Any], **sections: Any) -> Job:
     """A job of one made-up survey and a small network."""
     values = {
         "name": "exact",
@@ -50,12 +50,16 @@ def make_job(prior: dict[str, Any]) -> Job:
         "flow": {"couplings": 4, "hidden": 16, "bins": 6, "encoder_layers": 2},
         "train": {"epochs": 4, "batch": 256, "learning_rate": 5e-3},
     }
-    return parse_job(values, "test", Path("/"))
+    return parse_job(values | sections, "test", Path("/"))
 
 
 def train_model(folder: Path, prior: dict[str, Any], rows: int = 8000) -> Model:
     """Mocks, training, model folder."""
-    job = make_job(prior)
+    return train_job(folder, make_job(prior), rows)
+
+
+def train_job(folder: Path, job: Job, rows: int) -> Model:
+    """The same for any job without a catalogue."""
     shard = folder / "shard.parquet"
     make_shard(str(shard), {"index": 0, "rows": rows}, stages.mocks_settings(job), {})
     training = make_training(job, {"shards": [str(shard)], "catalogue": []}, stages.train_settings(job))

@@ -98,4 +98,4 @@ def test_a_job_without_a_grid_says_so_and_can_not_ask_for_one(tmp_path):
     assert examine(many).description["exact grid"].startswith("none: 5 parameters; ")
     assert examine(job(tmp_path)).description["exact grid"] == "for the quantiles of every cluster"
     four = examine(job(tmp_path, "rv = {uniform = [2.5, 4.0]}")).description
-    assert four["exact grid"] == "where more draws do not suffice"
+    assert four["exact grid"] == "where more draws do not suffice; other quantiles come from weighted draws"

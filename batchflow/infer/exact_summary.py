@@ -40,6 +40,8 @@ FINER = (0.4, 0.2)
 """Longest cells [standard deviations] that are tried one after the other where those at hand are too few."""
 ENOUGH_NODES = 700.0
 """Nodes that shall carry a cluster's weight: of fewer, the cells are too coarse for its posterior."""
+LARGEST_GAP = 0.02
+"""Standard deviations that a parameter's means by two rules may lie apart: beyond, finer cells are tried."""
 
 
 class Gridded(NamedTuple):
@@ -119,25 +121,34 @@ def exact_summaries(proposal: Proposal, clusters: Clusters, seed: int, found: Gr
     dict of str to ndarray, shape (n_clusters,)
         Columns by name (``log_age_mean``, ``log_age_q16`` ...); NaN where the cells are too coarse.
     """
-    columns, enough = _all_summaries(proposal, clusters, seed, found)
+    columns, trust = _all_summaries(proposal, clusters, seed, found)
     for longest in FINER:
-        few = np.flatnonzero(~enough)
+        few = np.flatnonzero(~(trust.enough & trust.agreed))
         if not few.size:
             break
         some = clusters.rows(few)
         masses = Range(*(edge[few] for edge in found.masses))
         photometry = found.photometry.rows(few)
         cells = _grid_of(proposal).cells(photometry, masses, longest)
-        better, enough[few] = _all_summaries(proposal, some, seed, Gridded(photometry, masses, cells))
-        for name, column in better.items():
-            columns[name][few] = column
-    return {name: np.where(enough, column, np.nan) for name, column in columns.items()}
+        better, trust_now = _all_summaries(proposal, some, seed, Gridded(photometry, masses, cells))
+        for whole, part in zip((*columns.values(), *trust), (*better.values(), *trust_now), strict=True):
+            whole[few] = part
+    return {name: np.where(trust.enough, column, np.nan) for name, column in columns.items()}
+
+
+class _Trust(NamedTuple):
+    """Whether the cells are fine enough, (n_clusters,)."""
+
+    enough: NDArray[np.bool_]
+    """Nodes that carry the weight."""
+    agreed: NDArray[np.bool_]
+    """Two rules on every parameter's mean."""
 
 
 def _all_summaries(
     proposal: Proposal, clusters: Clusters, seed: int, found: Gridded
-) -> tuple[dict[str, Floats], NDArray[np.bool_]]:
-    """Summaries, and which of them have enough nodes behind them."""
+) -> tuple[dict[str, Floats], _Trust]:
+    """Summaries, and how far the cells can be trusted."""
     device = proposal.network.device
     shift = torch.as_tensor(mass_shifts(clusters, DISTANCES, seed), device=device)
     count = torch.bincount(found.cells.cluster, minlength=len(clusters.keys)).cpu().numpy()
@@ -146,7 +157,8 @@ def _all_summaries(
         for rows in _chunks(count, CELLS_AT_ONCE.get(device.type, 6_000))
     ]
     columns = {name: np.concatenate([part[0][name] for part in parts]) for name in parts[0][0]}
-    return columns, np.concatenate([part[1] for part in parts]) >= ENOUGH_NODES
+    effective, gap = (np.concatenate([part[i] for part in parts]) for i in (1, 2))
+    return columns, _Trust(effective >= ENOUGH_NODES, ~(gap > LARGEST_GAP))
 
 
 def mass_range(proposal: Proposal, shift: Floats) -> Range:
@@ -191,16 +203,19 @@ def _rows(found: Gridded, rows: slice, count: NDArray[np.int64]) -> Gridded:
     return Gridded(found.photometry.rows(rows), masses, cells._replace(boxes=boxes))
 
 
-def _summary(proposal: Proposal, found: Gridded, shift: Tensor) -> tuple[dict[str, Floats], Floats]:
+def _summary(proposal: Proposal, found: Gridded, shift: Tensor) -> tuple[dict[str, Floats], Floats, Floats]:
+    """Columns, number of nodes that carry the weight, largest gap between two rules."""
     grid, (photometry, masses, cells) = _grid_of(proposal), found
     nodes = make_nodes(grid.table, grid.axes, cells, photometry, grid.limits(masses))
     mass = nodes.log_mass.double() + _shifts(cells.cluster, shift, nodes.log_mass.shape)
     shares = share_out(nodes, log_prior_of(proposal, {MASS: mass}), len(shift))
-    columns = dict[str, Tensor]()
+    columns, gaps = dict[str, Tensor](), list[Tensor]()
     for name in proposal.parameters:
-        found_here = _of_mass(shares, mass) if name == MASS else _of_axis(shares, grid, name)
+        found_here, gap = _of_mass(shares, mass) if name == MASS else _of_axis(shares, grid, name)
         columns |= {f"{name}_{suffix}": column for suffix, column in found_here.items()}
-    return {name: column.cpu().numpy() for name, column in columns.items()}, shares.effective.cpu().numpy()
+        gaps.append(gap)
+    arrays = {name: column.cpu().numpy() for name, column in columns.items()}
+    return arrays, shares.effective.cpu().numpy(), torch.stack(gaps).amax(0).cpu().numpy()
 
 
 def _shifts(cluster: Tensor, shift: Tensor, shape: torch.Size) -> Tensor:
@@ -210,17 +225,17 @@ def _shifts(cluster: Tensor, shift: Tensor, shape: torch.Size) -> Tensor:
     return shift[cluster[:, None], turn % shift.shape[1]].reshape(shape)
 
 
-def _of_mass(shares: Shares, mass: Tensor) -> dict[str, Tensor]:
+def _of_mass(shares: Shares, mass: Tensor) -> tuple[dict[str, Tensor], Tensor]:
     found = node_quantiles(shares, mass, list(QUANTILES.values()))
-    return _columns(shares.moments(mass), found)
+    return _columns(shares.moments(mass), found), shares.rule_gap(mass)
 
 
-def _of_axis(shares: Shares, grid: ExactGrid, name: str) -> dict[str, Tensor]:
+def _of_axis(shares: Shares, grid: ExactGrid, name: str) -> tuple[dict[str, Tensor], Tensor]:
     axis, shape = list(grid.axes.shapes).index(name), shares.nodes.unit.shape
     values = grid.axes.along(name, shares.nodes.unit[..., axis].reshape(-1)).reshape(shape[:2])
     unit = axis_quantiles(shares, axis, list(QUANTILES.values()))
     found = grid.axes.along(name, unit.reshape(-1)).reshape(unit.shape)
-    return _columns(shares.moments(values.double()), found)
+    return _columns(shares.moments(values.double()), found), shares.rule_gap(values.double())
 
 
 def _columns(moments: tuple[Tensor, Tensor], quantiles: Tensor) -> dict[str, Tensor]:

@@ -119,8 +119,10 @@ class Model:
             When shapes, bands or units do not fit the model, there is no distance, or an error of a distance
             is negative. A wrong number of one cluster is no error: that cluster is flagged.
         """
-        if draws < 1:
-            raise UserError(f"draws = {draws}; expected 1 or more")
+        if not isinstance(draws, int | np.integer) or draws < 1:
+            raise UserError(f"draws = {draws!r}; expected a whole number, 1 or more")
+        if rescue is not None and not isinstance(rescue, Rescue):
+            raise UserError(f"rescue = {rescue!r}; expected batchflow.infer.draw.Rescue(grid=...), or None")
         given = self._given(fluxes, errors, distance_mpc, distance_error_mpc)
         clusters = given.clusters
         if self.network.noise.explicit:

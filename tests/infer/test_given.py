@@ -200,6 +200,10 @@ def test_a_table_alone_and_arrays_with_errors(model):
         model.posterior(FLUX, ERROR)
     with pytest.raises(UserError, match="draws = 0"):
         model.posterior(table(), draws=0)
+    with pytest.raises(UserError, match=r"draws = 1\.5; expected a whole number"):
+        model.posterior(table(), draws=1.5)
+    with pytest.raises(UserError, match=r"rescue = .always.; expected .*Rescue"):
+        model.posterior(table(), rescue="always")
 
 
 @pytest.fixture(autouse=True)

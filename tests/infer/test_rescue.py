@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from exact_models import photometry, train_model
+from exact_models import SYSTEMATIC, photometry, train_model
 
 from batchflow.infer.clusters import Clusters, from_arrays
 from batchflow.infer.draw import Draws, Options, Rescue, draw_posteriors
@@ -13,6 +13,8 @@ from batchflow.infer.given import given_arrays
 from batchflow.infer.rescue import merge
 from batchflow.infer.summary import weighted_quantiles
 from batchflow.schema import Flag
+from batchflow.validate.calibrate import rank_of_truth
+from batchflow.validate.uniformity import smooth_ranks, uniformity
 
 PRIOR = {
     "log_age": {"uniform": (7.0, 9.0)},
@@ -105,6 +107,27 @@ def test_all_ways_lead_to_one_posterior(model):
             median = weighted_quantiles(way.values[parameter], way.weights, [0.5])[:, 0]
             away = np.abs(median - exact.refined[f"{parameter}_q50"]) / width
             assert (away[known] < 2.5 / np.sqrt(effective[known])).all(), (name, parameter)
+
+
+def test_delivered_draws_of_a_poor_network_are_calibrated(model):
+    """Over mocks of the prior the ranks of their truths are uniform; without the weights they are not."""
+    rng = np.random.default_rng(8)
+    truth = {name: rng.uniform(*shape["uniform"], 2000) for name, shape in PRIOR.items()}
+    true = model.table.fluxes({name: truth[name] for name in model.table.parameters})
+    true *= 10 ** (truth["log_mass"][:, None] - 12)
+    error = np.repeat(10 ** rng.uniform(-5.5, -4.5, (2000, 1)), 4, axis=1)
+    flux = rng.normal(true, np.hypot(error, SYSTEMATIC * true))
+    kept = np.flatnonzero(flux[:, 2] > 5 * error[:, 2])[:200]
+    seen = from_arrays(flux[kept], error[kept], 10.0, 4)
+    draws = draws_of(model, Rescue(0.2, 4 * N, "fallback"), seen)
+    assert 0 < np.mean(draws.method & Flag.GRID_POSTERIOR > 0) < 1
+    for name in PRIOR:
+        ranks = rank_of_truth(draws.values[name], draws.weights, truth[name][kept])
+        smooth = smooth_ranks(ranks, draws.efficiency * N, rng.random(len(kept)))
+        assert uniformity(smooth).pvalue > 0.001, name
+    plain = draws_of(model, None, seen).values["log_mass"]
+    even = np.full(plain.shape, 1 / N)
+    assert uniformity(rank_of_truth(plain, even, truth["log_mass"][kept])).pvalue < 1e-6
 
 
 def test_summaries_come_from_all_draws_and_weights_from_those_kept(model):
@@ -201,6 +224,17 @@ def test_summaries_that_can_not_be_exact_are_flagged(model, monkeypatch):
         summary = model.summarise(_catalogue(4 + 1), clusters(model), found)
         own = weighted_quantiles(found.values["ebv"][:4], found.weights[:4], [0.84])[:, 0]
         np.testing.assert_allclose(np.array(summary["ebv_q84"])[:4], own.astype(np.float32))
+
+
+def test_cells_are_made_finer_where_two_rules_disagree(model, monkeypatch):
+    way = Rescue(0.0, N, "summary")
+    usual = draws_of(model, way).refined
+    monkeypatch.setattr("batchflow.infer.exact_summary.LARGEST_GAP", 0.0)
+    finest = draws_of(model, way).refined
+    for name in PRIOR:
+        away = np.abs(usual[f"{name}_mean"] - finest[f"{name}_mean"])[:4] / finest[f"{name}_std"][:4]
+        assert (away > 0).all(), name
+        assert (away < 0.01).all(), name
 
 
 def test_a_distance_error_reaches_the_grids_masses(model):
