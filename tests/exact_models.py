@@ -5,7 +5,6 @@ The network need not be good: the weights are exact whatever it is, and that is 
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -62,13 +61,16 @@ def train_job(folder: Path, job: Job, rows: int) -> Model:
     """The same for any job without a catalogue."""
     shard = folder / "shard.parquet"
     make_shard(str(shard), {"index": 0, "rows": rows}, stages.mocks_settings(job), {})
-    training = make_training(job, {"shards": [str(shard)], "catalogue": []}, stages.train_settings(job))
-    open_engine(job.model).table().save(folder / "model" / TABLE_FILE)
+    table = open_engine(job.model).table()
+    training = make_training(
+        job, table, {"shards": [str(shard)], "catalogue": []}, stages.train_settings(job)
+    )
+    table.save(folder / "model" / TABLE_FILE)
     training.description["flux_table_sha256"] = checksum(folder / "model" / TABLE_FILE)
     before = torch.get_num_threads()
     torch.set_num_threads(1)  # threads that wait for each other are slower than one on a busy machine
     try:
-        train(replace(training, emulator_steps=300), folder / "model")
+        train(training, folder / "model")
     finally:
         torch.set_num_threads(before)
     return open_model(folder, device="cpu")

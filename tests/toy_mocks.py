@@ -14,6 +14,8 @@ from batchflow.config import FlowSettings, TrainSettings
 from batchflow.flow.features import Observations
 from batchflow.flow.network import Specification
 from batchflow.mocks.noise import NoiseModel
+from batchflow.physics.table import FluxTable
+from batchflow.physics.torch_table import TorchFluxTable
 from batchflow.shards import write_table
 from batchflow.train.data import open_shards
 from batchflow.train.fit import Training
@@ -29,6 +31,14 @@ def toy_fluxes(log_age: np.ndarray, ebv: np.ndarray) -> np.ndarray:
     """Flux density [mJy] of 1 Msun at 10 pc: fades with age, redder with age and dust; (n, 3)."""
     log_flux = 6.0 - FADING * (log_age[:, None] - 6.0) - EXTINCTION * ebv[:, None]
     return 10.0 ** (log_flux + 0.1 * np.sin(3 * log_age[:, None] + np.arange(3)))
+
+
+def toy_table() -> FluxTable:
+    """The same, tabulated."""
+    ages, ebv = np.linspace(*BOXES["log_age"], 81), np.array(BOXES["ebv"])
+    places = (axis.ravel() for axis in np.meshgrid(ages, ebv, indexing="ij"))
+    log_flux = np.log10(toy_fluxes(*places)).reshape(len(ages), len(ebv), len(BANDS))
+    return FluxTable(("log_age", "ebv"), (ages, ebv), BANDS, log_flux, np.zeros(len(ages)))
 
 
 def toy_parameters(rows: int, seed: int) -> dict[str, np.ndarray]:
@@ -104,5 +114,6 @@ def toy_training(
     given = {"epochs": 2, "batch": 256, "held_out": 0.1, "checkpoint_seconds": 1e9} | settings
     chosen = TrainSettings(**given)
     shards = open_shards(paths, BANDS, chosen.held_out)
-    values = {"seed": 1, "fingerprint": "f", "emulator_steps": 50} | changes
-    return Training(toy_specification(noise), shards, chosen, **values)
+    values = {"seed": 1, "fingerprint": "f"} | changes
+    fluxes = TorchFluxTable.from_table(toy_table(), torch.device("cpu"))
+    return Training(toy_specification(noise), shards, fluxes, chosen, **values)

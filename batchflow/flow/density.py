@@ -10,10 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from batchflow.config import FlowSettings
-from batchflow.flow.emulator import FluxEmulator
 from batchflow.flow.features import FEATURES_PER_BAND, Features
-from batchflow.flow.mass import FARTHEST, MassFrame, fold, mass_frame, unfold
+from batchflow.flow.mass import FARTHEST, MassFrame, Scaled, fold, mass_frame, unfold
 from batchflow.flow.model import ConditionalFlow
+from batchflow.flow.model_fluxes import ModelFluxes
 from batchflow.mocks.noise import NoiseModel
 from batchflow.settings import Range
 
@@ -43,8 +43,10 @@ class Condition(NamedTuple):
     """Shape (n_clusters, couplings, hidden)."""
     flux: Tensor
     """In units of the brightness, shape (n_clusters, n_bands)."""
-    weight: Tensor
-    """Inverse variance in the same units, 0 where not measured; shape (n_clusters, n_bands)."""
+    random: Tensor
+    """Part of its variance, as in `Features`; shape (n_clusters, n_bands)."""
+    fractional: Tensor
+    """The other part, as in `Features`; shape (n_clusters, n_bands)."""
     log_brightness: Tensor
     """log10 [mJy], shape (n_clusters,)."""
 
@@ -86,7 +88,8 @@ class PosteriorDensity(nn.Module):
         n_bands, n_parameters = len(specification.bands), len(specification.parameters)
         self.mass = specification.parameters.index(MASS)
         self.flow = ConditionalFlow(FEATURES_PER_BAND * n_bands, n_parameters, specification.flow)
-        self.emulator = FluxEmulator(n_parameters - 1, n_bands)
+        others = tuple(name for name in specification.parameters if name != MASS)
+        self.fluxes = ModelFluxes(others, n_bands)
         edges = torch.tensor([box for name, box in specification.boxes.items() if name != MASS])
         buffers = {
             "feature_mean": torch.zeros(2, n_bands),
@@ -112,9 +115,7 @@ class PosteriorDensity(nn.Module):
         Condition
             For `log_prob` and `draw`.
         """
-        context = self.flow.encode(self._standardise(features))
-        own = (features.flux.to(context.dtype), features.weight.to(context.dtype))
-        return Condition(context, *own, features.log_brightness)
+        return self._condition(self.flow.encode(self._standardise(features)), features)
 
     def batch(self, theta: Tensor, features: Features) -> Batch:
         """Do all of `log_prob` that training does not change, beforehand.
@@ -133,8 +134,7 @@ class PosteriorDensity(nn.Module):
         """
         with torch.no_grad():
             seen = self._standardise(features)
-            own = (features.flux.to(seen.dtype), features.weight.to(seen.dtype))
-            unit, offset = self._cube(theta, Condition(seen, *own, features.log_brightness))
+            unit, offset = self._cube(theta, self._condition(seen, features))
         return Batch(unit, seen, offset)
 
     def log_prob(self, theta: Tensor, condition: Condition) -> Tensor:
@@ -175,29 +175,45 @@ class PosteriorDensity(nn.Module):
         cube, log_prob = self.flow.transport(base, condition.context)
         condition = Condition(*(column.unsqueeze(1) for column in condition))
         place, log_slope = unfold(cube[..., 0])
-        frame = self._frame(cube[..., 1:], condition)
+        others = self.low + self.width * cube[..., 1:]
+        frame = self._frame(others, condition)
         away = (self.mass_centre + self.mass_spread * place) * frame.width
         mass = condition.log_brightness + frame.centre + away.clamp(-FARTHEST, FARTHEST)
-        others = self.low + self.width * cube[..., 1:]
         theta = torch.cat([others[..., : self.mass], mass.unsqueeze(-1), others[..., self.mass :]], -1)
         return theta, log_prob + log_slope - self._log_volume(frame)
 
-    def unit(self, theta: Tensor) -> Tensor:
-        """Every parameter but the mass, on the unit cube, shape (..., n_parameters - 1)."""
+    def others(self, theta: Tensor) -> Tensor:
+        """Every parameter but the mass, within the boxes, shape (..., n_parameters - 1)."""
         columns = [theta[..., : self.mass], theta[..., self.mass + 1 :]]
-        return ((torch.cat(columns, -1) - self.low) / self.width).clamp(0, 1)
+        return torch.cat(columns, -1).clamp(self.low, self.low + self.width)
+
+    def frame(self, theta: Tensor, features: Features) -> MassFrame:
+        """Origin and unit of the mass of each object at its parameters, (n_clusters, n_parameters)."""
+        return self._frame(self.others(theta), self._condition(theta, features))
 
     def _cube(self, theta: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         """Parameters on the unit cube, mass first, and the log of the volume's change."""
-        others = self.unit(theta)
+        others = self.others(theta)
         frame = self._frame(others, condition)
         place = (theta[..., self.mass] - condition.log_brightness - frame.centre) / frame.width
         unit, log_slope = fold(((place - self.mass_centre) / self.mass_spread).to(others.dtype))
-        return torch.cat([unit.unsqueeze(-1), others], -1), log_slope - self._log_volume(frame)
+        cube = torch.cat([unit.unsqueeze(-1), (others - self.low) / self.width], -1)
+        return cube, log_slope - self._log_volume(frame)
 
     def _frame(self, others: Tensor, condition: Condition) -> MassFrame:
         with torch.no_grad():
-            return mass_frame(self.emulator(others), condition.flux, condition.weight)
+            seen = Scaled(condition.flux, condition.random, condition.fractional)
+            return mass_frame(self.fluxes(others), seen)
+
+    @staticmethod
+    def _condition(context: Tensor, features: Features) -> Condition:
+        return Condition(
+            context,
+            features.flux.to(context.dtype),
+            features.random.to(context.dtype),
+            features.fractional.to(context.dtype),
+            features.log_brightness,
+        )
 
     def _log_volume(self, frame: MassFrame) -> Tensor:
         """Log of the volume of the cube in physical units, but for the fold's slope."""

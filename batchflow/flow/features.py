@@ -48,10 +48,17 @@ class Features(NamedTuple):
     """1 where a limit; shape (n_clusters, n_bands)."""
     flux: Tensor
     """Flux over B, 0 where not detected; shape (n_clusters, n_bands)."""
-    weight: Tensor
-    """Inverse variance of that, 0 where not measured; shape (n_clusters, n_bands)."""
+    random: Tensor
+    """Part of its variance that depends on no model; infinite where not measured; (n_clusters, n_bands)."""
+    fractional: Tensor
+    """The other part over the model's flux squared, shape (n_clusters, n_bands)."""
     log_brightness: Tensor
     """log10 of B [mJy], shape (n_clusters,)."""
+
+    @property
+    def weight(self) -> Tensor:
+        """Inverse variance at the observed flux, 0 where not measured; shape (n_clusters, n_bands)."""
+        return 1 / (self.random + self.fractional * self.flux.clamp(min=0).square())
 
     def rows(self, index: Any) -> Features:
         """Those of some objects, by anything that indexes a tensor."""
@@ -127,14 +134,24 @@ def make_features(noise: NoiseModel, seen: Observations, survey: Tensor) -> Feat
         Zero where not measured. A limit shows its depth (colour) and no signal.
     """
     flux, _ = _readable(seen)
-    error = noise_terms(noise, seen, survey).variance(flux.clip(min=0)).sqrt()
+    terms = noise_terms(noise, seen, survey)
+    positive = flux.clip(min=0)
+    error = terms.variance(positive).sqrt()
     log_brightness = _log_brightness(flux, error, seen).unsqueeze(-1)
     signal = torch.where(seen.measured, (flux / (2 * error)).asinh(), 0.0)
-    depth = error.log() - log_brightness
-    colour = torch.where(seen.measured, signal + depth, 0.0)
+    colour = torch.where(seen.measured, signal + error.log() - log_brightness, 0.0)
     masks = seen.measured.to(flux.dtype), (seen.limit & seen.measured).to(flux.dtype)
-    scaled = flux / log_brightness.exp(), torch.where(seen.measured, (-2 * depth).exp(), 0.0)
-    return Features(colour, signal, *masks, *scaled, log_brightness.squeeze(-1) / math.log(10))
+    unit = log_brightness.exp()
+    return Features(
+        colour,
+        signal,
+        *masks,
+        flux / unit,
+        # Photon noise is taken as it is at the observed flux: else the scale would be told.
+        torch.where(seen.measured, (terms.background + terms.photon * positive) / unit / unit, torch.inf),
+        terms.fractional,
+        log_brightness.squeeze(-1) / math.log(10),
+    )
 
 
 def _log_brightness(flux: Tensor, error: Tensor, seen: Observations) -> Tensor:

@@ -1,9 +1,10 @@
 """The mass coordinate: log_mass relative to the mass that the fluxes themselves ask for.
 
-Given every other parameter, the model's colours are known and the mass follows from the fluxes by
-linear least squares, with an error. The flow is left the standardised departure from that, which
-hardly depends on anything. The real line is folded onto the unit interval by the distribution
-function of Student's t with two degrees of freedom: its tails are heavier than any posterior's.
+Given every other parameter, the model's colours are known and the mass follows from the fluxes, with an
+error: by linear least squares, then a step towards the greatest likelihood, whose variances are those at the
+model's fluxes. The flow is left the standardised departure from that, which hardly depends on anything.
+The real line is folded onto the unit interval by the distribution function of Student's t with two degrees
+of freedom: its tails are heavier than any posterior's.
 """
 
 from __future__ import annotations
@@ -19,26 +20,39 @@ FARTHEST = 15.0
 prior is so wide; beyond it, the density is not that of the draw."""
 
 
+LONGEST_STEP = 1.0
+"""From the least-squares mass to that of the greatest likelihood [ln mass], where the model does not fit."""
+
+
+class Scaled(NamedTuple):
+    """Photometry in units of its brightness; tensors (..., n_bands)."""
+
+    flux: Tensor
+    """Observed; 0 for limits."""
+    random: Tensor
+    """Part of its variance that depends on no model; infinite where not measured."""
+    fractional: Tensor
+    """The other part over the model's flux squared."""
+
+
 class MassFrame(NamedTuple):
     """Origin and unit of the mass coordinate; tensors (...)."""
 
     centre: Tensor
-    """log10 of the least-squares mass formed [Msun], as seen at 10 pc."""
+    """log10 of the mass formed that fits best [Msun], as seen at 10 pc."""
     width: Tensor
     """Its error [dex], about 0.4 where there is no signal."""
 
 
-def mass_frame(log_flux: Tensor, flux: Tensor, weight: Tensor) -> MassFrame:
-    """Least-squares mass of a model with given colours.
+def mass_frame(log_flux: Tensor, seen: Scaled) -> MassFrame:
+    """Mass of a model with given colours, and its error.
 
     Parameters
     ----------
     log_flux : Tensor, shape (..., n_bands)
         log10 flux density [mJy] of the model for 1 Msun formed at 10 pc.
-    flux : Tensor, shape (..., n_bands)
-        Observed flux densities in units of the brightness; 0 for limits.
-    weight : Tensor, shape (..., n_bands)
-        Inverse variances in the same units; 0 where not measured.
+    seen : Scaled
+        What was observed.
 
     Returns
     -------
@@ -46,15 +60,30 @@ def mass_frame(log_flux: Tensor, flux: Tensor, weight: Tensor) -> MassFrame:
         For fluxes in units of the brightness: the caller adds its logarithm to the centre.
     """
     reference = log_flux.amax(-1, keepdim=True)
-    model = 10.0 ** (log_flux - reference)
-    weighted = weight * model
-    signal = (weighted * flux).sum(-1).clip(min=0)
-    norm = (weighted * model).sum(-1)
-    # The positive root keeps the mass positive without a signal, and equals it with a strong one.
-    amplitude = (signal + (signal * signal + 4 * norm).sqrt()) / (2 * norm)
-    root = norm.sqrt()
-    width = root / (signal + root) / math.log(10)
-    return MassFrame(amplitude.log10() - reference.squeeze(-1), width)
+    colours = 10.0 ** (log_flux - reference)
+    amplitude = _least_squares(colours, seen).unsqueeze(-1)
+    model = amplitude * colours
+    follows = seen.fractional * model * model
+    variance = seen.random + follows
+    residual = seen.flux - model
+    growth = 2 * follows / variance
+    # Derivatives in ln mass (Fisher's scoring); one more keeps the mass finite without a signal.
+    score = residual * model / variance + 0.5 * growth * (residual * residual / variance - 1)
+    information = (model * model / variance + 0.5 * growth * growth).sum(-1)
+    step = ((1 + score.sum(-1)) / (1 + information)).clamp(-LONGEST_STEP, LONGEST_STEP)
+    centre = (amplitude.log10() - reference).squeeze(-1) + step / math.log(10)
+    return MassFrame(centre, information.rsqrt() / math.log(10))
+
+
+def _least_squares(colours: Tensor, seen: Scaled) -> Tensor:
+    """Amplitude (...) of a model by linear least squares, variances being those at the observed flux.
+
+    The positive root keeps the mass positive without a signal, and equals it with a strong one.
+    """
+    weighted = colours / (seen.random + seen.fractional * seen.flux.clip(min=0).square())
+    signal = (weighted * seen.flux).sum(-1).clip(min=0)
+    norm = (weighted * colours).sum(-1)
+    return (signal + (signal * signal + 4 * norm).sqrt()) / (2 * norm)
 
 
 def fold(place: Tensor) -> tuple[Tensor, Tensor]:

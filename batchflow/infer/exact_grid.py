@@ -14,10 +14,11 @@ import torch
 from torch import Tensor
 
 from batchflow.infer.cells import LONGEST, Axes, Cells, find_cells
-from batchflow.infer.likelihood import Photometry, TorchFluxTable
+from batchflow.infer.likelihood import Photometry
 from batchflow.infer.marginal import ExactModel
 from batchflow.infer.mass_fit import MassFit, Range, draw_mass
 from batchflow.infer.nuisance import GRID_AXES
+from batchflow.physics.torch_table import TorchFluxTable
 from batchflow.prior_settings import PriorSettings
 
 MASS = "log_mass"

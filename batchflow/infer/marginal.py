@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from batchflow.infer.likelihood import Photometry, TorchFluxTable, chi_square, log_likelihood
+from batchflow.infer.likelihood import Photometry, chi_square, log_likelihood
 from batchflow.infer.nuisance import Nuisances
 from batchflow.keys import generator
 from batchflow.physics.table import FluxTable
+from batchflow.physics.torch_table import TorchFluxTable
 
 Floats = NDArray[np.float64]
 

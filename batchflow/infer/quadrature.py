@@ -14,8 +14,9 @@ import torch
 from torch import Tensor
 
 from batchflow.infer.cells import Axes, Cells
-from batchflow.infer.likelihood import Photometry, TorchFluxTable, log_likelihood
+from batchflow.infer.likelihood import Photometry, log_likelihood
 from batchflow.infer.mass_fit import MassFit, Range, draw_mass
+from batchflow.physics.torch_table import TorchFluxTable
 
 MASSES = 4
 """Masses at each place of a cell."""

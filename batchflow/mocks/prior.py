@@ -64,6 +64,13 @@ def draw(distribution: Distribution, n: int, rng: np.random.Generator) -> NDArra
     return np.clip(drawn.astype(np.float32), _inner_single(low, up=True), _inner_single(high, up=False))
 
 
+def median(distribution: Distribution) -> float:
+    """Middle of a distribution, in the parameter's unit; of listed values, the middle one."""
+    if (listed := distribution.choice or _fixed(distribution)) is not None:
+        return sorted(listed)[len(listed) // 2]
+    return float(quantile(distribution, np.array(0.5)))
+
+
 def quantile(distribution: Distribution, probability: Floats) -> Floats:
     """Inverse of the cumulative distribution of a continuous shape.
 

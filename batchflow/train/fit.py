@@ -22,6 +22,7 @@ from batchflow.flow.density import Batch, Specification, with_mass
 from batchflow.flow.description import HISTORY, HISTORY_FILE
 from batchflow.flow.features import make_features
 from batchflow.keys import key
+from batchflow.physics.torch_table import TorchFluxTable
 from batchflow.train import resume
 from batchflow.train.assemble import CHECKPOINT_FOLDER
 from batchflow.train.data import Batches, Mocks, ShardSet, joined
@@ -32,7 +33,7 @@ from batchflow.train.parts import parts
 from batchflow.train.patience import Patience
 from batchflow.train.prepare import prepare
 from batchflow.train.simulate import simulate
-from batchflow.train.threads import Crew, crew, threads
+from batchflow.train.threads import Crew, crew
 
 HELD_OUT_ROWS = 16_384
 """Held-out mocks that each record looks at; always the same ones, with the same noise."""
@@ -52,14 +53,14 @@ class Training:
 
     specification: Specification
     shards: ShardSet
+    fluxes: TorchFluxTable
+    """The model's, of the network's parameters but the mass."""
     settings: TrainSettings
     seed: int
     fingerprint: str
     """Of the settings: a checkpoint with another one is refused."""
     description: dict[str, Any] = field(default_factory=dict)
     """Kept in ``model.json``: settings, engine."""
-    emulator_steps: int = 2000
-    """Batches to fit the emulator of the fluxes on, beforehand."""
 
 
 class TrainingProgress(NamedTuple):
@@ -129,10 +130,7 @@ class _Fit:
         saved = resume.read_checkpoint(folder / CHECKPOINT_FOLDER, training.fingerprint, self.settings)
         self.network = new_network(training.specification, key(seed, "train", "weights"))
         if saved is None:
-            # Its steps are too small to share: on a busy machine, threads would wait for each other.
-            with threads(1):
-                prepare(self.network, training.shards, seed, training.emulator_steps)
-        self.network.density.emulator.requires_grad_(False)
+            prepare(self.network, training.shards, seed, training.fluxes)
         self.network.density.to(device)
         self.noise = self.network.noise_on(device)
         self.optimisation = Optimisation(self.network.density.flow, settings.learning_rate)

@@ -6,7 +6,7 @@ import math
 from functools import reduce
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from batchflow.errors import UserError
 from batchflow.flow.density import Batch
@@ -14,13 +14,12 @@ from batchflow.flow.model import ConditionalFlow
 from batchflow.train.board import lay_out
 from batchflow.train.hands import Hands
 from batchflow.train.parts import parts, slope
+from batchflow.train.soap import Soap
 
 WARM_UP = 0.3
 """Share of the training in which the learning rate rises to its peak."""
 FIRST_RATE = 0.04
 """Learning rate at the start over its peak."""
-BETAS = (0.9, 0.98)
-"""Memory of AdamW: shorter than the usual 0.999, for trainings of a few thousand steps."""
 LARGEST_GRADIENT = 1.0
 """Gradients are clipped to this norm."""
 
@@ -46,7 +45,7 @@ def one_cycle(fraction: float) -> float:
 class Optimisation:
     """A flow with its optimiser and the losses since the last look; all on the flow's device.
 
-    The flow's weights lie side by side, so that the optimiser, which treats all alike, sees one array.
+    The flow's weights lie side by side, and so do their gradients: each is a view of one array.
     """
 
     def __init__(self, flow: ConditionalFlow, peak_rate: float) -> None:
@@ -56,10 +55,13 @@ class Optimisation:
         self._weights = list(flow.parameters())
         device = self._weights[0].device
         size = sum(weight.numel() for weight in self._weights)
-        self._flat = nn.Parameter(torch.empty(size, device=device))
-        lay_out(self._weights, self._flat.data)
+        lay_out(self._weights, torch.empty(size, device=device))
+        self._slope = torch.zeros(size, device=device)
+        own = self._slope.split([weight.numel() for weight in self._weights])
+        for weight, part in zip(self._weights, own, strict=True):
+            weight.grad = part.view_as(weight)
         self._hands: Hands | None = None
-        self.optimiser = torch.optim.AdamW([self._flat], lr=peak_rate, betas=BETAS, fused=True)
+        self.optimiser = Soap(self._weights, peak_rate)
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)
         self.steps = torch.zeros((), dtype=torch.int64, device=device)
         self._first_bad = torch.full((), -1, dtype=torch.int64, device=device)
@@ -70,7 +72,6 @@ class Optimisation:
         if hands is None:
             return
         lay_out(self._weights, hands.board.weights)
-        self._flat.data = hands.board.weights
 
     def step(self, examples: Batch, fraction: float) -> None:
         """Train on a batch.
@@ -86,8 +87,8 @@ class Optimisation:
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate
         losses, slopes = zip(*self._slopes(examples), strict=True)
-        self._flat.grad = reduce(torch.add, slopes)
-        nn.utils.clip_grad_norm_([self._flat], LARGEST_GRADIENT)
+        self._slope.copy_(reduce(torch.add, slopes))
+        self._slope.mul_((LARGEST_GRADIENT / self._slope.norm()).clamp(max=1.0))
         self.optimiser.step()
         self._count(reduce(torch.add, losses))
 

@@ -7,9 +7,9 @@ from torch import Tensor
 
 from batchflow.flow.density import PosteriorDensity
 from batchflow.flow.features import Features, make_features
-from batchflow.flow.mass import mass_frame
 from batchflow.flow.network import PosteriorNetwork
 from batchflow.keys import key
+from batchflow.physics.torch_table import TorchFluxTable
 from batchflow.train.data import ShardSet, joined
 from batchflow.train.simulate import simulate
 
@@ -22,8 +22,8 @@ MASS_RANGE = 2.92
 unit interval, so that single objects, whose masses scatter less, keep clear of its ends."""
 
 
-def prepare(network: PosteriorNetwork, shards: ShardSet, seed: int, emulator_steps: int) -> float:
-    """Fit the emulator of the fluxes, and set the scales of features and mass, in place.
+def prepare(network: PosteriorNetwork, shards: ShardSet, seed: int, fluxes: TorchFluxTable) -> None:
+    """Set the model's fluxes and the scales of features and mass, in place.
 
     Parameters
     ----------
@@ -33,28 +33,21 @@ def prepare(network: PosteriorNetwork, shards: ShardSet, seed: int, emulator_ste
         Mocks; some rows of the first shards are read.
     seed : int
         The job's seed.
-    emulator_steps : int
-        Batches to fit the emulator on.
-
-    Returns
-    -------
-    float
-        Root mean square error of the emulator [dex].
+    fluxes : TorchFluxTable
+        Of the network's parameters but the mass.
     """
     density = network.density
     used = range(min(SAMPLE_SHARDS, len(shards.paths)))
     share = -(-SAMPLE_ROWS // len(used))
     rows = [slice(0, min(share, shards.training_rows(shard).stop)) for shard in used]
     mocks = joined([shards.read(shard, part) for shard, part in zip(used, rows, strict=True)])
-    others = density.unit(mocks.parameters)
+    density.fluxes.fill(fluxes)
     chance = torch.Generator().manual_seed(key(seed, "train", "prepare"))
-    error = density.emulator.fit(others, mocks.fluxes.log10(), emulator_steps, chance)
     noise = network.noise_on("cpu")
     simulation = simulate(mocks.fluxes, noise, chance)
     features = make_features(noise, simulation.seen, simulation.survey)
     _scale_features(density, features)
-    _scale_mass(density, features, others, simulation.log_mass)
-    return error
+    _scale_mass(density, mocks.parameters, features, simulation.log_mass)
 
 
 def _scale_features(density: PosteriorDensity, features: Features) -> None:
@@ -67,9 +60,8 @@ def _scale_features(density: PosteriorDensity, features: Features) -> None:
                 density.feature_spread[place, band] = seen.std().clamp(min=1e-3)
 
 
-def _scale_mass(density: PosteriorDensity, features: Features, others: Tensor, log_mass: Tensor) -> None:
-    with torch.no_grad():
-        frame = mass_frame(density.emulator(others), features.flux, features.weight)
+def _scale_mass(density: PosteriorDensity, parameters: Tensor, features: Features, log_mass: Tensor) -> None:
+    frame = density.frame(parameters, features)
     place = (log_mass - features.log_brightness - frame.centre) / frame.width
     low, middle, high = place.quantile(torch.tensor([0.05, 0.5, 0.95]))
     density.mass_centre.copy_(middle)

@@ -11,6 +11,7 @@ import torch
 from batchflow.catalogue.files import checksum
 from batchflow.catalogue.index import surveys_of_entries
 from batchflow.config import Job
+from batchflow.flow.density import MASS
 from batchflow.flow.description import HISTORY, HISTORY_FILE
 from batchflow.flow.network import Specification
 from batchflow.infer.reference import make_reference, save_reference
@@ -20,12 +21,15 @@ from batchflow.mocks.coverage import noise_figures
 from batchflow.mocks.estimate import estimate_noise, explicit_noise
 from batchflow.mocks.flux_table import open_table
 from batchflow.mocks.noise import NoiseModel
+from batchflow.mocks.prior import median
 from batchflow.mocks.survey_sample import CatalogueParts
 from batchflow.mocks.unreported import unreported_errors
 from batchflow.paths import RunFolder
 from batchflow.physics.engine import open_engine
-from batchflow.physics.table import TABLE_FILE
+from batchflow.physics.table import TABLE_FILE, FluxTable
+from batchflow.physics.torch_table import TorchFluxTable
 from batchflow.plan import fingerprint, flatten
+from batchflow.prior_settings import PriorSettings
 from batchflow.stages import from_resolved
 from batchflow.train.data import open_shards
 from batchflow.train.fit import Training, TrainingProgress, train
@@ -72,8 +76,9 @@ def train_model(
     own = Path(folder) / member_name(place["member"]) if found.train.members > 1 else Path(folder)
     # A nanny allows its worker one thread; trainings share the machine's cores among themselves.
     with threads(cores() // place["sharing"]):
-        open_table(found, RunFolder(Path(folder).parent)).save(Path(folder) / TABLE_FILE)
-        training = make_training(found, inputs, settings, place["member"])
+        table = open_table(found, RunFolder(Path(folder).parent))
+        table.save(Path(folder) / TABLE_FILE)
+        training = make_training(found, table, inputs, settings, place["member"])
         training.description["flux_table_sha256"] = checksum(Path(folder) / TABLE_FILE)
         tell_coverage(training, inputs["catalogue"], report)
         reference = make_reference(training.shards, training.specification.noise, found.seed)
@@ -94,7 +99,7 @@ def _trained_before(own: Path, training: Training, settings: dict[str, Any]) -> 
 
 
 def make_training(
-    job: Job, inputs: dict[str, list[str]], settings: dict[str, Any], member: int = 0
+    job: Job, table: FluxTable, inputs: dict[str, list[str]], settings: dict[str, Any], member: int = 0
 ) -> Training:
     """Everything that decides what comes out of a training.
 
@@ -102,6 +107,8 @@ def make_training(
     ----------
     job : Job
         The job.
+    table : FluxTable
+        What its mocks were interpolated in.
     inputs : dict
         Paths of the ``shards`` and of the ``catalogue`` parts.
     settings : dict
@@ -124,7 +131,28 @@ def make_training(
         "engine": open_engine(job.model).describe(),
     }
     seed = key(job.seed, "member", member) if member else job.seed
-    return Training(specification, shards, job.train, seed, fingerprint(settings), description)
+    fluxes = model_fluxes(table, job.prior)
+    return Training(specification, shards, fluxes, job.train, seed, fingerprint(settings), description)
+
+
+def model_fluxes(table: FluxTable, prior: PriorSettings) -> TorchFluxTable:
+    """Fluxes of a model over the parameters of its posterior, marginalised ones at their middle.
+
+    Parameters
+    ----------
+    table : FluxTable
+        Of the engine.
+    prior : PriorSettings
+        Of every parameter.
+
+    Returns
+    -------
+    TorchFluxTable
+        Its axes are in the order of the posterior's parameters.
+    """
+    others = [name for name in prior.boxes() if name != MASS]
+    middle = {name: median(shape) for name, shape in prior.marginalised().items()}
+    return TorchFluxTable.from_table(table, torch.device("cpu"), others, middle)
 
 
 def make_noise(job: Job, parts: list[str]) -> NoiseModel:

@@ -14,8 +14,8 @@ from scipy.stats import chi2
 from batchflow.arrow import numbers
 from batchflow.infer.clusters import Clusters, from_catalogue
 from batchflow.infer.draw import Proposal, photometry_of
-from batchflow.infer.likelihood import TorchFluxTable
 from batchflow.infer.posterior import Model
+from batchflow.physics.torch_table import TorchFluxTable
 from batchflow.schema import PARAMETER_UNITS, PUBLISHED, QUANTILES
 from batchflow.validate.compare import HALF_STEP
 from batchflow.validate.profile import Best, Box, best_in_box, box_around

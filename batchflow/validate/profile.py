@@ -11,8 +11,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from batchflow.infer.likelihood import Photometry, TorchFluxTable, chi_square, log_likelihood
+from batchflow.infer.likelihood import Photometry, chi_square, log_likelihood
 from batchflow.infer.mass_fit import Range, fit_mass
+from batchflow.physics.torch_table import TorchFluxTable
 
 Floats = NDArray[np.float64]
 LN10 = math.log(10.0)

@@ -33,6 +33,7 @@ from batchflow.flow.checkpoint import load_model, new_network
 from batchflow.flow.density import with_mass
 from batchflow.flow.features import Features, Observations, make_features
 from batchflow.machine import cores
+from batchflow.physics.engine import open_engine
 from batchflow.train.data import Mocks, open_shards
 from batchflow.train.fit import HISTORY_FILE, train
 from batchflow.train.history import read_history
@@ -191,9 +192,8 @@ class ZukoInside(nn.Module):
 def train_zuko_ours(training: Any, data: Data, held_out: Data, seconds: float) -> Trained:
     """Zuko's flow inside batchflow's density."""
     network = new_network(training.specification, 0)
-    prepare(network, training.shards, 0, training.emulator_steps)
+    prepare(network, training.shards, 0, training.fluxes)
     density = network.density
-    density.emulator.requires_grad_(False)
     density.flow = ZukoInside(density.flow)
     weights = nn.ModuleList([density.flow.flow, density.flow.own.encoder, density.flow.own.context[0]])
 
@@ -242,7 +242,8 @@ def shown(found: Trained, data: Data) -> dict[str, float]:
 
 def problem(job: Job, folder: Path) -> tuple[Any, Data, Data]:
     """A training, its mocks as seen four times, and held-out ones."""
-    training = make_training(job, {"shards": [write_mocks(job, folder)], "catalogue": []}, {})
+    inputs = {"shards": [write_mocks(job, folder)], "catalogue": []}
+    training = make_training(job, open_engine(job.model).table(), inputs, {})
     shards = open_shards(training.shards.paths, training.shards.bands, 0.2)
     object.__setattr__(training, "shards", shards)
     mocks = shards.read(0, shards.training_rows(0))

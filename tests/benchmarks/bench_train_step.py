@@ -59,11 +59,9 @@ def matrix_flops(density: PosteriorDensity) -> float:
 
 
 def draw_flops(density: PosteriorDensity) -> float:
-    """The same a draw: the couplings, and the emulator of the fluxes."""
-    modules = [*density.flow.couplings.modules(), *density.emulator.modules()]
-    return sum(
-        2.0 * layer.in_features * layer.out_features for layer in modules if isinstance(layer, nn.Linear)
-    )
+    """The same a draw: the couplings."""
+    layers = [layer for layer in density.flow.couplings.modules() if isinstance(layer, nn.Linear)]
+    return sum(2.0 * layer.in_features * layer.out_features for layer in layers)
 
 
 def synchronise(device: torch.device) -> None:
@@ -93,8 +91,8 @@ def run(steps: int, device: torch.device) -> dict[str, float]:
     """Time both, in turns of a few steps."""
     with tempfile.TemporaryDirectory() as name, contextlib.ExitStack() as stack:
         job = load_job(JOB, ["train.max_minutes=60", f"output={name}/run"])
-        training = make_training(job, {"shards": [write_mocks(job, Path(name))], "catalogue": []}, {})
-        object.__setattr__(training, "emulator_steps", 50)
+        inputs = {"shards": [write_mocks(job, Path(name))], "catalogue": []}
+        training = make_training(job, open_engine(job.model).table(), inputs, {})
         threaded = stack.enter_context(crew(device))
         fit = _Fit(training, Path(name) / "model", device, threaded)
         density = new_network(training.specification, 1).density.to(device)

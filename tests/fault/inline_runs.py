@@ -13,10 +13,8 @@ from tiny_job import JOB, write_catalogue
 
 from batchflow.config import load_job
 from batchflow.pipeline import Session, StageReport, run_stages
-from batchflow.train.prepare import prepare
 
 STAGES = ("mocks", "train", "infer", "fit", "validate")
-EMULATOR_STEPS = 40
 
 
 def run_units(client, function, units, pool, on_done):
@@ -46,7 +44,6 @@ def inline() -> Iterator[None]:
         patch.setattr("batchflow.train.run.workers_with", lambda *_: ["tcp://a:1"])
         patch.setattr("batchflow.train.run.listen", nothing)
         patch.setattr("batchflow.train.run.train_task", _train)
-        patch.setattr("batchflow.train.fit.prepare", lambda *given: prepare(*given[:3], EMULATOR_STEPS))
         patch.setattr(Session, "client", None)
         patch.setattr(Session, "memory", lambda _: {})
         yield

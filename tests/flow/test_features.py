@@ -41,7 +41,7 @@ def test_nothing_is_read_where_not_measured_nor_the_flux_of_a_limit():
         before = make_features(double_noise(), seen, surveys(300, survey))
         after = make_features(double_noise(), blinded, surveys(300, survey))
         for one, other in zip(before, after, strict=True):
-            assert one.isfinite().all()
+            assert not one.isnan().any()
             assert torch.equal(one, other)
 
 

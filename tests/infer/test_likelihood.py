@@ -6,9 +6,10 @@ import torch
 from scipy.stats import norm
 
 from batchflow.flow.features import Observations
-from batchflow.infer.likelihood import Photometry, TorchFluxTable, chi_square, log_likelihood
+from batchflow.infer.likelihood import Photometry, chi_square, log_likelihood
 from batchflow.mocks.noise import NoiseTerms
 from batchflow.physics.engine import open_engine
+from batchflow.physics.torch_table import TorchFluxTable
 
 RNG = np.random.default_rng(3)
 N, D, B = 4, 6, 3

@@ -28,7 +28,6 @@ from batchflow.pipeline import Session
 from batchflow.shards import write_table
 from batchflow.train import run as stage
 from batchflow.train.plan import plan_train
-from batchflow.train.prepare import prepare
 from batchflow.validate.plan import plan_validate
 from batchflow.validate.run import validate_stage
 
@@ -77,7 +76,6 @@ def inline():
         patch.setattr(stage, "require", lambda *_: 1)
         patch.setattr(stage, "workers_with", lambda *_: ["tcp://a:1"])
         patch.setattr(stage, "listen", silent)
-        patch.setattr("batchflow.train.fit.prepare", lambda *given: prepare(*given[:3], 40))
         yield ran
 
 

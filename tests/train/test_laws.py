@@ -27,7 +27,7 @@ def trained(folder: Path, epochs: int) -> tuple[PosteriorNetwork, float]:
     paths = write_toy_shards(folder / "mocks", (6000, 6000), seed=11)
     settings = {"epochs": epochs, "batch": 256, "learning_rate": 5e-3}
     noise = plain_noise(systematic=0.0, scatter=np.full((1, 3), 0.05))
-    training = toy_training(paths, settings, noise, emulator_steps=600)
+    training = toy_training(paths, settings, noise)
     training = type(training)(**{**vars(training), "specification": _wider(training.specification)})
     figures = train(training, folder / "model")
     return load_model(folder / "model"), figures["held_out_loss"]

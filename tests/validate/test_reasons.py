@@ -8,9 +8,10 @@ from exact_models import BANDS
 
 from batchflow.config import ModelSettings
 from batchflow.flow.features import Observations
-from batchflow.infer.likelihood import Photometry, TorchFluxTable
+from batchflow.infer.likelihood import Photometry
 from batchflow.mocks.noise import plain_terms
 from batchflow.physics.engine import open_engine
+from batchflow.physics.torch_table import TorchFluxTable
 from batchflow.schema import Flag
 from batchflow.validate.methods import methods_table, reasons_table
 from batchflow.validate.objects import _modes

@@ -21,9 +21,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-EMULATOR_STEPS = 20
-"""Of the 2000 that a training takes: nobody looks at how good a network is here."""
-
 
 def _eat() -> None:
     eaten = [b"x" * 50_000_000 for _ in range(60)]
@@ -82,13 +79,6 @@ def _with_faults(shards: ModuleType) -> None:
     shards.write_atomic = faulty  # type: ignore[attr-defined]  # a module's own name
 
 
-def _fast(emulator: ModuleType) -> None:
-    fit = emulator.FluxEmulator.fit
-    emulator.FluxEmulator.fit = lambda self, unit, flux, steps, chance: fit(
-        self, unit, flux, min(steps, EMULATOR_STEPS), chance
-    )
-
-
 class _Changing(importlib.abc.MetaPathFinder):
     """Changes modules as they are imported."""
 
@@ -113,7 +103,7 @@ class _Changing(importlib.abc.MetaPathFinder):
 if "FAULT_MARKS" in os.environ:
     # As in a terminal: a shell's background ignores Ctrl-C, and its children with it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    _changes = {"batchflow.flow.emulator": _fast}
+    _changes = {}
     if "FAULTS" in os.environ:
         _changes["batchflow.shards"] = _with_faults
     sys.meta_path.insert(0, _Changing(_changes))
