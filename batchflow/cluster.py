@@ -51,6 +51,8 @@ DASK_SETTINGS = {
     # Dask's own look at itself, every 20 ms and at each worker's stack every 10 ms: 9 % of a core (measured).
     "distributed.admin.tick.interval": "500ms",
     "distributed.worker.profile.interval": "100ms",
+    # A worker that died comes again, on a busy machine not within the 15 s after which Dask gives it up.
+    "distributed.deploy.lost-worker-timeout": "5 minutes",
     **WORKER_SETTINGS,
     **{f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in WORKER_VARIABLES.items()},
 }
