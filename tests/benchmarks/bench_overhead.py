@@ -76,7 +76,7 @@ def on_cluster(session: Session, work: Callable[[], object]) -> Seconds:
     """Time of some work, and of the processor in every process of the cluster meanwhile."""
 
     def used() -> float:
-        return time.process_time() + sum(session.client.run(time.process_time).values())
+        return float(time.process_time() + sum(session.client.run(time.process_time).values()))
 
     before = used()
     wall = wall_seconds(work)
