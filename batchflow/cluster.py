@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import CancelledError
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +18,7 @@ from distributed import Client, Future, as_completed, get_worker
 from distributed.comm.core import CommClosedError
 from distributed.scheduler import KilledWorker
 
+from batchflow.bundles import Bundles
 from batchflow.cluster_settings import ClusterSettings
 from batchflow.dashboard.state import latest
 from batchflow.errors import UserError
@@ -48,6 +48,11 @@ DASK_SETTINGS = {
     "distributed.comm.timeouts.connect": "30s",
     # The scheduler keeps the last messages to each worker, arguments and all: 1000 of them are 5 MB a worker.
     "distributed.admin.low-level-log-length": 100,
+    # Dask's own look at itself, every 20 ms and at each worker's stack every 10 ms: 9 % of a core (measured).
+    "distributed.admin.tick.interval": "500ms",
+    "distributed.worker.profile.interval": "100ms",
+    # A worker that died comes again, on a busy machine not within the 15 s after which Dask gives it up.
+    "distributed.deploy.lost-worker-timeout": "5 minutes",
     **WORKER_SETTINGS,
     **{f"distributed.nanny.pre-spawn-environ.{name}": value for name, value in WORKER_VARIABLES.items()},
 }
@@ -228,7 +233,9 @@ def run_units(
         # Whoever kills a worker takes with it all that was handed to that worker. So those that were there
         # are tried again one a worker, and at last one at a time: whoever still kills is set aside.
         for in_flight in (pool.in_flight, 1, 0):
-            left = _run_pass(client, function, left, Pool(pool.resource, in_flight), counted, failures)
+            bundles = Bundles(left, single=in_flight < pool.in_flight)
+            left, failed = _run_pass(client, function, bundles, Pool(pool.resource, in_flight), counted)
+            failures += failed
     finally:
         demand(client, pool.resource, 0)
     latest().fail(len(left))
@@ -248,8 +255,17 @@ def _reason(unit: Unit, limit: Limit) -> str:
     return f"its worker died {ATTEMPTS} times (out of memory? see cluster.memory_limit); set aside"
 
 
-def _work(function: Callable[..., Any], unit: str, arguments: dict[str, Any], limit: Limit) -> Any:
-    """The task of every unit: the function, and an eye on it."""
+@dataclass(frozen=True)
+class _Order:
+    """All that a worker is told of units; Dask would look through a dict or a tuple, value by value."""
+
+    function: Callable[..., Any]
+    units: list[tuple[str, dict[str, Any]]]
+    limit: Limit
+
+
+def _work(order: _Order) -> tuple[float, list[Any]]:
+    """The task of a bundle of units: the function, an eye on it, and the seconds that all of them took."""
     worker = get_worker()
     task = worker.get_current_task()
 
@@ -257,47 +273,46 @@ def _work(function: Callable[..., Any], unit: str, arguments: dict[str, Any], li
         found = worker.state.tasks.get(task)
         return found is not None and found.state != "cancelled"
 
-    return watched(function, unit, arguments, limit, is_wanted)
+    start = time.perf_counter()
+    results = [watched(order.function, *unit, order.limit, is_wanted) for unit in order.units]
+    return time.perf_counter() - start, results
 
 
 def _run_pass(
-    client: Client,
-    function: Callable[..., Any],
-    units: Sequence[Unit],
-    pool: Pool,
-    on_done: _Counted,
-    failures: list[Failure],
-) -> list[Unit]:
-    """Run units once; those whose worker died come back."""
-    waiting, width = iter(units), _Width(client, pool)
-    running: dict[Future[Any], Unit] = {}
-    killed: list[Unit] = []
+    client: Client, function: Callable[..., Any], bundles: Bundles, pool: Pool, counted: _Counted
+) -> tuple[list[Unit], list[Failure]]:
+    """Run units once; those whose worker died, and those that failed."""
+    width, limit = _Width(client, pool), _limit()
+    running: dict[Future[Any], list[Unit]] = {}
+    killed, failures = list[Unit](), list[Failure]()
 
-    def submit(unit: Unit) -> Future[Any]:
-        work = (function, unit.key, dict(unit.arguments), _limit())
-        name = f"{getattr(function, '__name__', 'unit')}-{uuid.uuid4()}"
-        future = client.submit(_work, *work, key=name, resources={pool.resource: 1}, retries=1)
-        running[future] = unit
-        return future
+    def submit(count: int) -> Iterator[Future[Any]]:
+        for _ in range(count):
+            if not bundles:
+                return
+            bundle = bundles.take(width.known)
+            order = _Order(function, [(unit.key, dict(unit.arguments)) for unit in bundle], limit)
+            name = f"{getattr(function, '__name__', 'unit')}-{uuid.uuid4()}"
+            future = client.submit(_work, order, key=name, resources={pool.resource: 1}, retries=1)
+            running[future] = bundle
+            yield future
 
-    first = [submit(unit) for unit in islice(waiting, width.now() if units else 0)]
-    completed = as_completed(first, loop=client.loop)
+    completed = as_completed(submit(width.now() if bundles else 0), loop=client.loop)
     try:
         for future in completed:
-            unit = running.pop(future)
+            bundle = running.pop(future)
             try:
-                if failure := _outcome(future, unit, on_done):
-                    failures.append(failure)
+                failures += _outcome(future, bundle, bundles, counted)
             except KilledWorker:
-                killed.append(unit)
+                killed += bundle
             # Workers come and go, and with them the number that may be in flight.
             # Several at once cost the scheduler half of what they cost one by one, and no worker runs dry.
             room = width.now() - len(running)
-            for following in islice(waiting, room if REFILL * room >= width.known else 0):
-                completed.add(submit(following))
+            for following in submit(room if REFILL * room >= width.known else 0):
+                completed.add(following)
     finally:
         client.cancel(list(running))
-    return killed
+    return killed, failures
 
 
 class _Counted:
@@ -336,17 +351,25 @@ class _Width:
         return self.known
 
 
-def _outcome(future: Future[Any], unit: Unit, on_done: _Counted) -> Failure | None:
+def _outcome(future: Future[Any], bundle: list[Unit], bundles: Bundles, counted: _Counted) -> list[Failure]:
+    """Count what is done; a bundle with a unit that failed is handed out again, one by one."""
     try:
-        on_done(unit, future.result())
+        seconds, results = future.result()
     except (UserError, KilledWorker, CancelledError):
         raise
     except Exception as error:  # any error of a unit is reported, and the other units go on
+        if len(bundle) > 1:
+            bundles.give_back(bundle)
+            return []
+        (unit,) = bundle
         LOG.exception("%s failed", unit.key)
-        on_done.settle()
+        counted.settle()
         latest().fail()
-        return (unit.key, f"{type(error).__name__}: {error}")
-    return None
+        return [(unit.key, f"{type(error).__name__}: {error}")]
+    bundles.took(bundle, seconds)
+    for unit, result in zip(bundle, results, strict=True):
+        counted(unit, result)
+    return []
 
 
 def failures_text(failures: Sequence[Failure]) -> str:

@@ -133,6 +133,9 @@ class BatchCluster(SpecCluster):
             if worker is None or getattr(worker, "job_id", None) is None:
                 del self.worker_spec[name]
                 self.workers.pop(name, None)
+                if worker is not None:
+                    # It never began, so nobody can close it, as Dask asserts of all that it made.
+                    self._created.discard(worker)
 
     def _jobs(self, pool: str) -> list[str]:
         return [name for name in self.worker_spec if str(name).rpartition("-")[0] == pool]

@@ -22,6 +22,7 @@ from batchflow.cluster import CPU, Pool, connect, require, run_units
 from batchflow.config import ClusterSettings
 from batchflow.errors import UserError
 from batchflow.plan import Unit
+from batchflow.pools import BatchCluster
 from batchflow.security import temporary_folder
 
 SITE = """
@@ -128,6 +129,24 @@ def test_a_site_without_a_worker_for_the_work_is_an_error_after_the_stated_time(
     said = "no worker with the resource GPU=1 came in 0.05 minutes; see the queue"
     with connect(settings, tmp_path / "run" / "scratch") as client, pytest.raises(UserError, match=said):
         require(client, "GPU", settings.wait_minutes)
+
+
+def test_a_program_of_the_batch_system_that_is_not_there_is_named(slurm, tmp_path, monkeypatch):
+    """A job that could not be submitted may live on, in a traceback: the cluster closes all the same."""
+    kept, give_up = [], BatchCluster._give_up
+
+    def keep(cluster, message):
+        kept.extend(cluster.workers.values())
+        give_up(cluster, message)
+
+    monkeypatch.setattr(BatchCluster, "_give_up", keep)
+    settings = ClusterSettings(site=str(slurm), wait_minutes=1, dashboard="off", tls=False)
+    wanted = pytest.raises(UserError, match=r"CPU=1 can come: .*sbatch")
+    with monkeypatch.context() as here:
+        here.setenv("PATH", str(tmp_path))
+        with wanted, connect(settings, tmp_path / "run" / "scratch") as client:
+            require(client, CPU, 1)
+    assert len(kept) == 1
 
 
 def test_a_certificate_that_is_absent_is_named(slurm, tmp_path):

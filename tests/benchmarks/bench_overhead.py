@@ -1,19 +1,29 @@
 """What Dask costs: a stage on a cluster of one worker against the same units in a plain loop.
 
-    OMP_NUM_THREADS=1 python tests/benchmarks/bench_overhead.py RUN [--rows 5000000] [--objects 10000]
+    OMP_NUM_THREADS=1 python tests/benchmarks/bench_overhead.py RUN [--rows 5000000] [--objects 4000]
 
-RUN is a finished run of bench_reference.py. Mocks and inference; the loop calls, in this process, the very
-function that the worker calls, with the same arguments. Loop and cluster take turns. `overhead` is of the
-stage, whose worker has its libraries loaded and its model open, as the loop's process has; `first_s` is the
-stage on a cluster just started, and `start_s` the start itself.
+RUN is a finished run of bench_reference.py. Mocks and inference; the loop calls, in a process of its own with
+the environment of a worker, the very function that the worker calls, with the same arguments. They take
+turns, both with their libraries loaded and their model open. Figures are the medians of the turns:
+
+  overhead      processor time of all processes (client, scheduler, nannies, worker) over the loop's, less 1.
+                What they use while nothing runs (`idle`, seconds a second) is counted for the time that the
+                work would take on a machine of its own, so that a busy machine tells little
+  wall_overhead the same by the clock: means something on a quiet machine only. There the client's and the
+                scheduler's time runs beside the worker's
+  start_s, first_s   start of the cluster, and the stage on a cluster just started: not in the above
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import tempfile
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -25,52 +35,83 @@ from batchflow.config import Job, load_job
 from batchflow.infer.part import infer_part
 from batchflow.infer.plan import plan_infer
 from batchflow.infer.run import _settings, _with_arguments, infer_stage
+from batchflow.machine import WORKER_VARIABLES
 from batchflow.mocks.make import make_shard
 from batchflow.mocks.plan import plan_mocks
 from batchflow.mocks.run import _with_arguments as mocks_arguments
 from batchflow.mocks.run import mocks_stage
 from batchflow.pipeline import Session, Stage, open_session
+from batchflow.plan import Unit
 
-Loop = Callable[[], int]
+IDLE_SECONDS = 5.0
+Work = Callable[[Session], tuple[Callable[..., int], list[Unit]]]
+Seconds = tuple[float, float]
+"""On the clock, and of the processor."""
 
 
-def mocks_loop(session: Session) -> Loop:
-    """Make every shard, one after another; how many."""
+def mocks_work(session: Session) -> tuple[Callable[..., int], list[Unit]]:
+    """What makes a shard, and every shard."""
     plan = plan_mocks(session.job, session.run)
-    units = [mocks_arguments(unit, plan, None) for unit in plan.wanted]
-    return lambda: len([make_shard(**unit.arguments) for unit in units])
+    return make_shard, [mocks_arguments(unit, plan, None) for unit in plan.wanted]
 
 
-def infer_loop(session: Session) -> Loop:
-    """Infer every part, one after another; how many."""
+def infer_work(session: Session) -> tuple[Callable[..., int], list[Unit]]:
+    """What infers a part, and every part."""
     plan = plan_infer(session.job, session.run, session.parts)
     if plan is None:
         raise SystemExit("the run has no model")
-    units = [_with_arguments(unit, plan, _settings(plan, session)) for unit in plan.wanted]
-    return lambda: len([infer_part(**unit.arguments) for unit in units])
+    settings = _settings(plan, session)
+    return infer_part, [_with_arguments(unit, plan, settings) for unit in plan.wanted]
 
 
-def measure(job: Job, stage: Stage, loop: Callable[[Session], Loop], turns: int) -> dict[str, Any]:
-    """Seconds of both, in turns."""
-    with open_session(job, "restart") as session:
+def loop(function: Callable[..., int], units: Sequence[Unit]) -> Seconds:
+    """One unit after another."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    for unit in units:
+        function(**unit.arguments)
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def on_cluster(session: Session, work: Callable[[], object]) -> Seconds:
+    """Time of some work, and of the processor in every process of the cluster meanwhile."""
+
+    def used() -> float:
+        return float(time.process_time() + sum(session.client.run(time.process_time).values()))
+
+    before = used()
+    wall = wall_seconds(work)
+    return wall, used() - before
+
+
+def measure(job: Job, stage: Stage, work: Work, turns: int) -> dict[str, Any]:
+    """Figures of a stage and of its loop, in turns."""
+    os.environ.update(WORKER_VARIABLES)
+    with open_session(job, "restart") as session, ProcessPoolExecutor(1, get_context("spawn")) as pool:
         start = wall_seconds(lambda: session.client)
         first = wall_seconds(lambda: _whole(stage, session))
-        plain = loop(session)
-        times: dict[str, list[float]] = {"loop": [], "cluster": []}
-        units = plain()
+        function, units = work(session)
+        pool.submit(loop, function, units[:1]).result()
+        idle = on_cluster(session, lambda: time.sleep(IDLE_SECONDS))[1] / IDLE_SECONDS
+        plain, cluster = list[Seconds](), list[Seconds]()
         for _ in range(turns):
-            times["loop"].append(wall_seconds(plain))
-            times["cluster"].append(wall_seconds(lambda: _whole(stage, session)))
-    seconds = {name: statistics.median(values) for name, values in times.items()}
-    ratio = statistics.median(b / a for a, b in zip(times["loop"], times["cluster"], strict=True))
+            plain.append(pool.submit(loop, function, units).result())
+            cluster.append(on_cluster(session, lambda: _whole(stage, session)))
+    return {"units": len(units), "start_s": start, "first_s": first, **figures(plain, cluster, idle)}
+
+
+def figures(plain: list[Seconds], cluster: list[Seconds], idle: float) -> dict[str, Any]:
+    """Medians of the turns; overheads are of what came one after the other."""
+    turns = list(zip(plain, cluster, strict=True))
+    own = [(cpu - idle * wall) / loop_cpu + idle - 1 for (_, loop_cpu), (wall, cpu) in turns]
     return {
-        "units": units,
-        "start_s": start,
-        "first_s": first,
-        "loop_s": seconds["loop"],
-        "cluster_s": seconds["cluster"],
-        "overhead": ratio - 1,
-        "ms_a_unit": 1e3 * (ratio - 1) * seconds["loop"] / units,
+        "loop_s": statistics.median(wall for wall, _ in plain),
+        "cluster_s": statistics.median(wall for wall, _ in cluster),
+        "loop_cpu_s": statistics.median(cpu for _, cpu in plain),
+        "cluster_cpu_s": statistics.median(cpu for _, cpu in cluster),
+        "idle": idle,
+        "overheads": own,
+        "overhead": statistics.median(own),
+        "wall_overhead": statistics.median(b / a for (a, _), (b, _) in turns) - 1,
     }
 
 
@@ -85,17 +126,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
     parser.add_argument("--rows", type=int, default=5_000_000)
-    parser.add_argument("--objects", type=int, default=10_000)
+    parser.add_argument("--objects", type=int, default=4000)
     parser.add_argument("--draws", type=int, default=200)
-    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--turns", type=int, default=5)
     words = parser.parse_args()
     with tempfile.TemporaryDirectory() as name, tempfile.TemporaryDirectory() as other:
         job = load_job(write_mocks_job(Path(name), words.rows, 1), [])
-        figures = {"mocks": measure(job, mocks_stage, mocks_loop, words.turns)}
+        found = {"mocks": measure(job, mocks_stage, mocks_work, words.turns)}
+        print(found, flush=True)
         write_catalogue(Path(other) / "catalogue.parquet", words.objects, words.run)
         path = write_job(Path(other), words.run, words.draws, ["cluster.cpu_workers=1"])
-        figures["infer"] = measure(load_job(path, []), infer_stage, infer_loop, words.turns)
-    report({"limit": 0.1} | figures)
+        found["infer"] = measure(load_job(path, []), infer_stage, infer_work, words.turns)
+    report({"limit": 0.1} | found)
 
 
 if __name__ == "__main__":

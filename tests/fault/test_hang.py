@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from batchflow.cluster import CPU, Pool, _work, connect, run_units
+from batchflow.cluster import CPU, Pool, _Order, _work, connect, run_units
 from batchflow.config import ClusterSettings
 from batchflow.local_site import existing_client
 from batchflow.plan import Unit
@@ -86,7 +86,9 @@ def test_a_unit_whose_client_has_gone_ends(client, tmp_path):
 
     limit, arguments = Limit(1.0, str(tmp_path)), {"index": 0, "folder": str(tmp_path)}
     with existing_client(address) as other:
-        future = other.submit(_work, work_until_unwanted, "u", arguments, limit, resources={CPU: 1})
+        future = other.submit(
+            _work, _Order(work_until_unwanted, [("u", arguments)], limit), resources={CPU: 1}
+        )
         wait_for(tmp_path / "at-work")
         assert not future.done()
     wait_for(tmp_path / "ended")
