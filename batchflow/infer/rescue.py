@@ -115,7 +115,7 @@ def merge(rounds: list[Draws], chance: Floats) -> Draws:
         efficiency=efficiency,
         log_evidence=evidence,
         chi2=chosen([each.chi2 for each in rounds]),
-        pvalue=(_shares(ratio) * [each.pvalue for each in rounds]).sum(0),
+        pvalue=_sum_in_order(_shares(ratio) * [each.pvalue for each in rounds]),
         nuisances={name: chosen([each.nuisances[name] for each in rounds]) for name in rounds[0].nuisances},
         refined=_summaries(rounds, np.exp(pooled)),
     )
@@ -134,7 +134,12 @@ def _shares(ratio: Floats) -> Floats:
     total = _log_mean(ratio, axis=2)
     top = total.max(0)
     share = np.where(np.isfinite(top), np.exp(total - np.where(np.isfinite(top), top, 0.0)), 1.0)
-    return np.asarray(share / share.sum(0))
+    return np.asarray(share / _sum_in_order(share))
+
+
+def _sum_in_order(values: Floats) -> Floats:
+    """Sum over rounds: NumPy's own takes those of a lone cluster in another order than those of many."""
+    return np.asarray(values.cumsum(0)[-1])
 
 
 def _low(clusters: Clusters, draws: Draws, way: Rescue) -> NDArray[np.bool_]:
