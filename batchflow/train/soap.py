@@ -1,7 +1,7 @@
 """SOAP: Adam in the eigenbasis of Shampoo's preconditioner (Vyas et al. 2024, arXiv:2409.11321).
 
 A small network with a few thousand steps to go is held back by how it is optimised before it is by what it
-could represent: see `docs/method.md` for what this gains over AdamW.
+could represent: `docs/method.md` says what this gains over AdamW.
 """
 
 from __future__ import annotations
