@@ -11,7 +11,7 @@ from typing import Any
 from batchflow.errors import UserError
 from batchflow.shards import write_json
 
-FORMAT = "batchflow model 1"
+FORMAT = "batchflow model 2"
 WEIGHTS_FILE, MODEL_FILE = "weights.safetensors", "model.json"
 REFERENCE_FILE, HISTORY_FILE = "reference.safetensors", "history.parquet"
 HISTORY = "history"

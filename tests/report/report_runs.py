@@ -181,7 +181,7 @@ def write_model(run: RunFolder) -> None:
     write_table(run.history, pa.table(history), {})
     settings = job(run.root)
     values = {
-        "format": "batchflow model 1",
+        "format": "batchflow model 2",
         "bands": list(BANDS),
         "parameters": list(BOXES),
         "prior": {name: list(box) for name, box in BOXES.items()},

@@ -45,7 +45,7 @@ def run(tmp_path, monkeypatch):
         )
     mocks = Plan("mocks", {"seed": 1}, (), frozenset()).footer(Unit("shard-00000", ()))
     write_table(folder.shard(0), pa.table({"log_age": [7.0]}), mocks | {"engine": ENGINE})
-    described = {"format": "batchflow model 1", "weights_sha256": WEIGHTS, "engine": ENGINE, "made": made()}
+    described = {"format": "batchflow model 2", "weights_sha256": WEIGHTS, "engine": ENGINE, "made": made()}
     write_description(folder.model, described | {"versions": {"torch": "9.9"}})
     write_json(folder.catalogue / "_index.json", {"settings": {}, "made": made()})
     entry = {"path": "/data/ngc628-c.v1.tab", "format": "legus"}
@@ -96,7 +96,7 @@ def test_an_export_tells_it_all_far_from_its_run(run, tmp_path, monkeypatch):
 
 
 def test_a_model_that_was_trained_anew_is_not_taken_for_the_one_used(run):
-    write_description(run / "model", {"format": "batchflow model 1", "weights_sha256": "b" * 64})
+    write_description(run / "model", {"format": "batchflow model 2", "weights_sha256": "b" * 64})
     (path,) = (run / "posterior").glob("*/*")
     assert provenance(path)["model"] == {
         "weights_sha256": WEIGHTS,
