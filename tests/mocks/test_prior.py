@@ -8,7 +8,7 @@ from scipy.stats import kstest
 
 from batchflow.config import Distribution, PriorSettings
 from batchflow.keys import generator
-from batchflow.mocks.prior import draw, draw_prior, log_density, log_prior, log_prior_density
+from batchflow.mocks.prior import draw, draw_prior, log_density, log_prior, log_prior_density, median
 
 PRIOR = PriorSettings.model_validate({"log_age": {"uniform": [6.1, 10.14]}, "ebv": {"uniform": [0.0, 1.3]}})
 
@@ -56,6 +56,15 @@ def test_density_is_that_of_scipy(values, expected):
     outside = log_density(shape(values), [low - 0.01, high + 0.01, np.nan])
     assert outside[:2].tolist() == [-np.inf, -np.inf]
     assert np.isnan(outside[2])
+
+
+@pytest.mark.parametrize(("values", "expected"), CONTINUOUS.values(), ids=CONTINUOUS)
+def test_the_median_is_that_of_scipy(values, expected):
+    assert median(shape(values)) == pytest.approx(expected.median(), abs=1e-6)
+
+
+def test_of_listed_values_the_median_is_the_middle_one():
+    assert median(shape({"choice": (0.02, 0.004, 0.008)})) == 0.008
 
 
 def test_draws_of_a_power_law_have_its_slope():
