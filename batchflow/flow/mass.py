@@ -16,10 +16,8 @@ import torch
 from torch import Tensor
 
 FARTHEST = 15.0
-"""A draw is never put farther than this from the least-squares mass [dex]: float32 ends there. No
+"""A draw is never put farther than this from the centre [dex]: float32 ends there. No
 prior is so wide; beyond it, the density is not that of the draw."""
-
-
 LONGEST_STEP = 1.0
 """From the least-squares mass to that of the greatest likelihood [ln mass], where the model does not fit."""
 
