@@ -13,8 +13,10 @@ from typing import Any
 
 import pytest
 
-# As the workers have it (cluster.DASK_SETTINGS), and before anything imports torch.
-os.environ.setdefault("GOMP_SPINCOUNT", "50000")
+from batchflow.machine import WORKER_VARIABLES
+
+# As the workers have it, and before anything imports torch.
+os.environ.setdefault("GOMP_SPINCOUNT", WORKER_VARIABLES["GOMP_SPINCOUNT"])
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
 

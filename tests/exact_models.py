@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 
 from batchflow import stages
 from batchflow.catalogue.files import checksum
@@ -17,6 +16,7 @@ from batchflow.config import Job, parse_job
 from batchflow.infer.posterior import TABLE_FILE, Model, open_model
 from batchflow.mocks.make import make_shard
 from batchflow.physics.engine import open_engine
+from batchflow.threads import threads
 from batchflow.train.fit import train
 from batchflow.train.task import make_training
 
@@ -67,12 +67,8 @@ def train_job(folder: Path, job: Job, rows: int) -> Model:
     )
     table.save(folder / "model" / TABLE_FILE)
     training.description["flux_table_sha256"] = checksum(folder / "model" / TABLE_FILE)
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)  # threads that wait for each other are slower than one on a busy machine
-    try:
+    with threads(1):  # several that wait for each other are slower than one on a busy machine
         train(training, folder / "model")
-    finally:
-        torch.set_num_threads(before)
     return open_model(folder, device="cpu")
 
 

@@ -50,6 +50,11 @@ class Condition(NamedTuple):
     log_brightness: Tensor
     """log10 [mJy], shape (n_clusters,)."""
 
+    @property
+    def scaled(self) -> Scaled:
+        """The photometry in units of its brightness."""
+        return Scaled(self.flux, self.random, self.fractional)
+
 
 class Batch(NamedTuple):
     """Mocks as the flow itself sees them: this stays the same while the weights change."""
@@ -176,7 +181,7 @@ class PosteriorDensity(nn.Module):
         condition = Condition(*(column.unsqueeze(1) for column in condition))
         place, log_slope = unfold(cube[..., 0])
         others = self.low + self.width * cube[..., 1:]
-        frame = self._frame(others, condition)
+        frame = self._frame(others, condition.scaled)
         away = (self.mass_centre + self.mass_spread * place) * frame.width
         mass = condition.log_brightness + frame.centre + away.clamp(-FARTHEST, FARTHEST)
         theta = torch.cat([others[..., : self.mass], mass.unsqueeze(-1), others[..., self.mass :]], -1)
@@ -189,20 +194,19 @@ class PosteriorDensity(nn.Module):
 
     def frame(self, theta: Tensor, features: Features) -> MassFrame:
         """Origin and unit of the mass of each object at its parameters, (n_clusters, n_parameters)."""
-        return self._frame(self.others(theta), self._condition(theta, features))
+        return self._frame(self.others(theta), features.scaled)
 
     def _cube(self, theta: Tensor, condition: Condition) -> tuple[Tensor, Tensor]:
         """Parameters on the unit cube, mass first, and the log of the volume's change."""
         others = self.others(theta)
-        frame = self._frame(others, condition)
+        frame = self._frame(others, condition.scaled)
         place = (theta[..., self.mass] - condition.log_brightness - frame.centre) / frame.width
         unit, log_slope = fold(((place - self.mass_centre) / self.mass_spread).to(others.dtype))
         cube = torch.cat([unit.unsqueeze(-1), (others - self.low) / self.width], -1)
         return cube, log_slope - self._log_volume(frame)
 
-    def _frame(self, others: Tensor, condition: Condition) -> MassFrame:
+    def _frame(self, others: Tensor, seen: Scaled) -> MassFrame:
         with torch.no_grad():
-            seen = Scaled(condition.flux, condition.random, condition.fractional)
             return mass_frame(self.fluxes(others), seen)
 
     @staticmethod

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from batchflow.flow.mass import Scaled
 from batchflow.mocks.noise import ARRAYS, NoiseModel, NoiseTerms, SurveyNoise, plain_terms
 
 FEATURES_PER_BAND = 4
@@ -58,7 +59,12 @@ class Features(NamedTuple):
     @property
     def weight(self) -> Tensor:
         """Inverse variance at the observed flux, 0 where not measured; shape (n_clusters, n_bands)."""
-        return 1 / (self.random + self.fractional * self.flux.clamp(min=0).square())
+        return 1 / self.scaled.variance
+
+    @property
+    def scaled(self) -> Scaled:
+        """The photometry in units of its brightness."""
+        return Scaled(self.flux, self.random, self.fractional)
 
     def rows(self, index: Any) -> Features:
         """Those of some objects, by anything that indexes a tensor."""

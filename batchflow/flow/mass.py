@@ -32,6 +32,11 @@ class Scaled(NamedTuple):
     fractional: Tensor
     """The other part over the model's flux squared."""
 
+    @property
+    def variance(self) -> Tensor:
+        """Variance where the model's flux is the observed one, or none if that is negative."""
+        return self.random + self.fractional * self.flux.clamp(min=0).square()
+
 
 class MassFrame(NamedTuple):
     """Origin and unit of the mass coordinate; tensors (...)."""
@@ -59,7 +64,7 @@ def mass_frame(log_flux: Tensor, seen: Scaled) -> MassFrame:
     """
     reference = log_flux.amax(-1, keepdim=True)
     colours = 10.0 ** (log_flux - reference)
-    amplitude = _least_squares(colours, seen).unsqueeze(-1)
+    amplitude = positive_amplitude(colours / seen.variance, colours, seen.flux).unsqueeze(-1)
     model = amplitude * colours
     follows = seen.fractional * model * model
     variance = seen.random + follows
@@ -73,13 +78,26 @@ def mass_frame(log_flux: Tensor, seen: Scaled) -> MassFrame:
     return MassFrame(centre, information.rsqrt() / math.log(10))
 
 
-def _least_squares(colours: Tensor, seen: Scaled) -> Tensor:
-    """Amplitude (...) of a model by linear least squares, variances being those at the observed flux.
+def positive_amplitude(weighted: Tensor, colours: Tensor, flux: Tensor) -> Tensor:
+    """Brightness of a model by linear least squares.
 
     The positive root keeps the mass positive without a signal, and equals it with a strong one.
+
+    Parameters
+    ----------
+    weighted : Tensor, shape (..., n_bands)
+        The model's flux densities over the variances of the observed.
+    colours : Tensor, shape (..., n_bands)
+        The model's flux densities.
+    flux : Tensor, shape (..., n_bands)
+        The observed.
+
+    Returns
+    -------
+    Tensor, shape (...)
+        Factor on the model.
     """
-    weighted = colours / (seen.random + seen.fractional * seen.flux.clip(min=0).square())
-    signal = (weighted * seen.flux).sum(-1).clip(min=0)
+    signal = (weighted * flux).sum(-1).clamp(min=0)
     norm = (weighted * colours).sum(-1)
     return (signal + (signal * signal + 4 * norm).sqrt()) / (2 * norm)
 

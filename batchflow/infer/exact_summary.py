@@ -226,16 +226,17 @@ def _shifts(cluster: Tensor, shift: Tensor, shape: torch.Size) -> Tensor:
 
 
 def _of_mass(shares: Shares, mass: Tensor) -> tuple[dict[str, Tensor], Tensor]:
-    found = node_quantiles(shares, mass, list(QUANTILES.values()))
-    return _columns(shares.moments(mass), found), shares.rule_gap(mass)
+    found, moments = node_quantiles(shares, mass, list(QUANTILES.values())), shares.moments(mass)
+    return _columns(moments, found), shares.rule_gap(mass, moments[1])
 
 
 def _of_axis(shares: Shares, grid: ExactGrid, name: str) -> tuple[dict[str, Tensor], Tensor]:
     axis, shape = list(grid.axes.shapes).index(name), shares.nodes.unit.shape
-    values = grid.axes.along(name, shares.nodes.unit[..., axis].reshape(-1)).reshape(shape[:2])
+    values = grid.axes.along(name, shares.nodes.unit[..., axis].reshape(-1)).reshape(shape[:2]).double()
     unit = axis_quantiles(shares, axis, list(QUANTILES.values()))
     found = grid.axes.along(name, unit.reshape(-1)).reshape(unit.shape)
-    return _columns(shares.moments(values.double()), found), shares.rule_gap(values.double())
+    moments = shares.moments(values)
+    return _columns(moments, found), shares.rule_gap(values, moments[1])
 
 
 def _columns(moments: tuple[Tensor, Tensor], quantiles: Tensor) -> dict[str, Tensor]:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+from batchflow.flow.mass import positive_amplitude
 from batchflow.infer.likelihood import Photometry, log_likelihood
 
 STEPS = 4
@@ -165,9 +166,7 @@ def _least_squares(photometry: Photometry, log_flux: Tensor) -> Tensor:
     weight = torch.where(seen.measured, 1 / photometry.terms.variance(flux.clamp(min=0)), 0.0)
     reference = log_flux.amax(-1, keepdim=True)
     model = (log_flux - reference).exp()
-    signal = (weight * model * flux).sum(-1).clamp(min=0)
-    norm = (weight * model * model).sum(-1)
-    return ((signal + (signal * signal + 4 * norm).sqrt()) / (2 * norm)).log() - reference.squeeze(-1)
+    return positive_amplitude(weight * model, model, flux).log() - reference.squeeze(-1)
 
 
 def _looseness(slopes: Slopes | None, like: Tensor) -> Tensor | float:

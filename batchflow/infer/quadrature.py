@@ -116,17 +116,18 @@ class Shares(NamedTuple):
         away = values - mean[self.nodes.cells.cluster].reshape(-1, *[1] * (values.dim() - 1))
         return mean, self.total((weights * away.square()).flatten(1).sum(1)).sqrt()
 
-    def rule_gap(self, values: Tensor) -> Tensor:
+    def rule_gap(self, values: Tensor, deviation: Tensor) -> Tensor:
         """How far the means by the cells' middles and by their faces lie apart, (n_clusters,).
 
-        In standard deviations; where it is large, the density bends too much within the cells for Simpson's
-        rule, which is made of both. NaN with three axes, where that rule leaves out the middles.
+        In standard deviations, which `moments` gives; where it is large, the density bends too much within
+        the cells for Simpson's rule, which is made of both. NaN with three axes, where that rule leaves out
+        the middles.
         """
         weights = self.weights if values.dim() == self.weights.dim() else self.weights.sum(2)
         middle = torch.zeros_like(weights)
         middle[:, -1] = weights[:, -1]
         means = [self._mean(part, values) for part in (middle, weights - middle)]
-        return (means[0] - means[1]).abs() / self.moments(values)[1]
+        return (means[0] - means[1]).abs() / deviation
 
     def _mean(self, weights: Tensor, values: Tensor) -> Tensor:
         return self.total((weights * values).flatten(1).sum(1)) / self.total(weights.flatten(1).sum(1))

@@ -7,8 +7,6 @@ other held-out mocks, apart for each number of bands and each range of signal-to
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +21,7 @@ from batchflow.flow.features import Features, make_features, on_device
 from batchflow.keys import key
 from batchflow.mocks.noise import NoiseModel
 from batchflow.shards import write_bytes
+from batchflow.threads import threads
 from batchflow.train.data import ShardSet
 from batchflow.train.simulate import simulate
 
@@ -85,7 +84,8 @@ def make_reference(shards: ShardSet, noise: NoiseModel, seed: int) -> Reference:
     references = fluxes[:n] / fluxes[:n].log().mean(1, keepdim=True).exp()
     others = fluxes[n:] if len(fluxes) > n else fluxes
     features = _observed(others[torch.arange(N_CALIBRATION) % len(others)], noise, chance)
-    with _one_thread():
+    # Thousands of small products: on a busy machine threads would wait for each other at every one.
+    with threads(1):
         found = distances(references, features)
     signal = signal_of(features)
     edges = signal.quantile(torch.linspace(0, 1, SIGNAL_BINS + 1)[1:-1])
@@ -182,17 +182,6 @@ def load_reference(folder: Path) -> Reference:
         return Reference(**safetensors.torch.load(path.read_bytes()))
     except (OSError, TypeError, safetensors.SafetensorError) as error:
         raise UserError(f"{path} cannot be read: {error}; train again or copy the folder anew") from None
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Thousands of small products: on a busy machine threads would wait for each other at every one."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def _observed(fluxes: Tensor, noise: NoiseModel, chance: Generator) -> Features:

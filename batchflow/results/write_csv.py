@@ -141,7 +141,7 @@ def _is_csv(type_: pa.DataType) -> bool:
 
 
 def _csv_column(column: pa.Array, ecsv: bool) -> pa.Array:
-    if _isnumber_texts(column.type):
+    if _is_number_list(column.type):
         joined = pc.binary_join(list_texts(column, _JSON_NUMBERS), ",")
         return pc.binary_join_element_wise("[", joined, "]", "")
     if ecsv and pa.types.is_boolean(column.type):
@@ -152,7 +152,7 @@ def _csv_column(column: pa.Array, ecsv: bool) -> pa.Array:
     return column if _is_csv(column.type) else pa.array(map(_as_text, column.to_pylist()), pa.string())
 
 
-def _isnumber_texts(type_: pa.DataType) -> bool:
+def _is_number_list(type_: pa.DataType) -> bool:
     """Whether a type is that of lists of numbers."""
     kinds = (pa.types.is_integer, pa.types.is_floating)
     return pa.types.is_list(type_) and any(is_(type_.value_type) for is_ in kinds)
@@ -167,7 +167,7 @@ def _as_text(value: Any) -> str | None:
 def _ecsv_column(item: pa.Field) -> dict[str, str]:
     kind = _ecsv_type(value_type(item.type))
     found = {"name": item.name, "datatype": "string" if pa.types.is_nested(item.type) else kind}
-    if _isnumber_texts(item.type):
+    if _is_number_list(item.type):
         found["subtype"] = f"{kind}[null]"
     elif pa.types.is_nested(item.type):
         found["subtype"] = "json"

@@ -72,8 +72,13 @@ def lay_out(weights: Sequence[Tensor], memory: Tensor, keep: bool = True) -> Non
     keep : bool
         Whether the memory takes the weights' values, instead of the weights those of the memory.
     """
-    sizes = [weight.numel() for weight in weights]
-    for weight, own in zip(weights, memory.split(sizes), strict=True):
+    for weight, own in zip(weights, views(memory, weights), strict=True):
         if keep:
-            own.copy_(weight.detach().flatten())
-        weight.data = own.view_as(weight)
+            own.copy_(weight.detach())
+        weight.data = own
+
+
+def views(memory: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """Cut one stretch of memory, shape (n,), into tensors of the shapes of others, in order."""
+    parts = memory.split([one.numel() for one in like])
+    return [part.view_as(one) for part, one in zip(parts, like, strict=True)]

@@ -23,6 +23,7 @@ from batchflow.flow.description import HISTORY, HISTORY_FILE
 from batchflow.flow.features import make_features
 from batchflow.keys import key
 from batchflow.physics.torch_table import TorchFluxTable
+from batchflow.threads import Crew, crew
 from batchflow.train import resume
 from batchflow.train.assemble import CHECKPOINT_FOLDER
 from batchflow.train.data import Batches, Mocks, ShardSet, joined
@@ -33,7 +34,6 @@ from batchflow.train.parts import parts
 from batchflow.train.patience import Patience
 from batchflow.train.prepare import prepare
 from batchflow.train.simulate import simulate
-from batchflow.train.threads import Crew, crew
 
 HELD_OUT_ROWS = 16_384
 """Held-out mocks that each record looks at; always the same ones, with the same noise."""

@@ -11,7 +11,7 @@ from torch import Tensor
 from batchflow.errors import UserError
 from batchflow.flow.density import Batch
 from batchflow.flow.model import ConditionalFlow
-from batchflow.train.board import lay_out
+from batchflow.train.board import lay_out, views
 from batchflow.train.hands import Hands
 from batchflow.train.parts import parts, slope
 from batchflow.train.soap import Soap
@@ -57,9 +57,8 @@ class Optimisation:
         size = sum(weight.numel() for weight in self._weights)
         lay_out(self._weights, torch.empty(size, device=device))
         self._slope = torch.zeros(size, device=device)
-        own = self._slope.split([weight.numel() for weight in self._weights])
-        for weight, part in zip(self._weights, own, strict=True):
-            weight.grad = part.view_as(weight)
+        for weight, own in zip(self._weights, views(self._slope, self._weights), strict=True):
+            weight.grad = own
         self._hands: Hands | None = None
         self.optimiser = Soap(self._weights, peak_rate)
         self.loss_sum = torch.zeros((), dtype=torch.float64, device=device)

@@ -32,13 +32,13 @@ from batchflow.mocks.make import mock_table
 from batchflow.mocks.prior import draw_prior
 from batchflow.physics.engine import open_engine
 from batchflow.shards import write_table
+from batchflow.threads import crew
 from batchflow.train.fit import TrainingProgress, _Fit
 from batchflow.train.hands import hired
 from batchflow.train.optimise import Optimisation
 from batchflow.train.parts import parts
 from batchflow.train.simulate import simulate
 from batchflow.train.task import make_training
-from batchflow.train.threads import crew
 
 ROWS, TURN = 100_000, 20
 DRAWS, OBJECTS = 500, 128

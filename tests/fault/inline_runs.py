@@ -8,11 +8,11 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-import torch
 from tiny_job import JOB, write_catalogue
 
 from batchflow.config import load_job
 from batchflow.pipeline import Session, StageReport, run_stages
+from batchflow.threads import threads
 
 STAGES = ("mocks", "train", "infer", "fit", "validate")
 
@@ -32,9 +32,7 @@ def nothing(*_) -> Iterator[None]:
 @pytest.fixture(scope="session")
 def inline() -> Iterator[None]:
     """Let stages run their units in this process, on one thread."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    with pytest.MonkeyPatch.context() as patch:
+    with threads(1), pytest.MonkeyPatch.context() as patch:
         for stage in STAGES:
             patch.setattr(f"batchflow.{stage}.run.run_units", run_units)
         for stage in ("mocks", "train", "validate"):
@@ -47,7 +45,6 @@ def inline() -> Iterator[None]:
         patch.setattr(Session, "client", None)
         patch.setattr(Session, "memory", lambda _: {})
         yield
-    torch.set_num_threads(threads)
 
 
 def _train(**arguments):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pyarrow as pa
-import torch
 
 from batchflow import schema
 from batchflow.config import ModelSettings, PriorSettings
@@ -14,6 +13,7 @@ from batchflow.infer.clusters import Clusters
 from batchflow.mocks.estimate import explicit_noise
 from batchflow.mocks.unreported import Unreported
 from batchflow.physics.engine import open_engine
+from batchflow.threads import threads
 
 BANDS = ("wfc3_f275w", "wfc3_f336w", "wfc3_f438w", "wfc3_f555w", "wfc3_f814w")
 MPC = 10.0
@@ -70,7 +70,5 @@ def catalogue(clusters: Clusters) -> pa.Table:
 
 def one_thread():
     """Threads that wait for each other are slower than one on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with threads(1):
+        yield

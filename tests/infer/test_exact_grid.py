@@ -23,6 +23,7 @@ from batchflow.infer.summary import weighted_quantiles
 from batchflow.mocks.noise import plain_terms
 from batchflow.mocks.prior import log_prior
 from batchflow.physics.engine import open_engine
+from batchflow.threads import threads
 
 DRAWS = 4096
 PROBABILITIES = [0.025, 0.16, 0.5, 0.84, 0.975]
@@ -39,10 +40,8 @@ TEN_PC = 12.0
 @pytest.fixture(autouse=True)
 def _one_thread():
     """Threads that wait for each other are slower than one on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with threads(1):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -3,7 +3,6 @@
 import astropy.units as u
 import numpy as np
 import pytest
-import torch
 from astropy.table import MaskedColumn, QTable, Table
 
 from batchflow.config import FlowSettings, PriorSettings
@@ -16,6 +15,7 @@ from batchflow.infer.posterior import Model
 from batchflow.mocks.noise import NoiseModel
 from batchflow.physics.engine import open_engine
 from batchflow.schema import Flag
+from batchflow.threads import threads
 
 BANDS = ("wfc3_f275w", "wfc3_f555w", "wfc3_f814w")
 FLUX = np.array([[1.0, 2.0, 3.0], [0.5, 0.4, 0.3]]) * 1e-3
@@ -208,7 +208,5 @@ def test_a_table_alone_and_arrays_with_errors(model):
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with threads(1):
+        yield

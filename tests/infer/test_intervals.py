@@ -18,6 +18,7 @@ from batchflow.infer.nuisance import Nuisances
 from batchflow.mocks.noise import NoiseModel
 from batchflow.physics.engine import open_engine
 from batchflow.schema import Flag
+from batchflow.threads import threads
 
 EDGES = {"q16": 0.16, "q84": 0.84}
 
@@ -42,10 +43,8 @@ def proposal(engine):
 def intervals(proposal, seen, rescue):
     """Ends of the 68 % intervals, (n_clusters, n_parameters, 2)."""
     clusters = from_arrays(seen.flux, seen.error, DISTANCE, len(BANDS))
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    found = draw_posteriors(proposal, clusters, Options(512, True, 1, rescue))
-    torch.set_num_threads(before)
+    with threads(1):
+        found = draw_posteriors(proposal, clusters, Options(512, True, 1, rescue))
     columns = [[found.refined[f"{name}_{edge}"] for edge in EDGES] for name in NAMES]
     return np.array(columns).transpose(2, 0, 1), found
 

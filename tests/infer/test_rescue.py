@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from exact_models import SYSTEMATIC, photometry, train_model
 
 from batchflow.infer.clusters import Clusters, from_arrays
@@ -13,6 +12,7 @@ from batchflow.infer.given import given_arrays
 from batchflow.infer.rescue import merge
 from batchflow.infer.summary import weighted_quantiles
 from batchflow.schema import Flag
+from batchflow.threads import threads
 from batchflow.validate.calibrate import rank_of_truth
 from batchflow.validate.uniformity import smooth_ranks, uniformity
 
@@ -28,10 +28,8 @@ N = 200
 @pytest.fixture(autouse=True)
 def _one_thread():
     """Threads that wait for each other are slower than one on a busy machine."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with threads(1):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import brute_grid
 import numpy as np
 import pytest
-import torch
 from brute_grid import BANDS, DEPTH, DISTANCE, NAMES, PRIOR, SYSTEMATIC, Seen, legus, mocks
 from exact_models import make_job, train_job
 
@@ -18,6 +17,7 @@ from batchflow.infer.draw import Draws, Options, Rescue, draw_posteriors
 from batchflow.infer.posterior import Model
 from batchflow.physics.engine import open_engine
 from batchflow.schema import QUANTILES, Flag
+from batchflow.threads import threads
 from batchflow.validate.calibrate import rank_of_truth
 from batchflow.validate.uniformity import smooth_ranks, uniformity
 
@@ -39,10 +39,8 @@ POOR = 0.001
 
 @pytest.fixture(scope="module", autouse=True)
 def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with threads(1):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -12,13 +12,13 @@ from toy_mocks import toy_training, write_toy_shards
 
 from batchflow.errors import UserError
 from batchflow.flow.checkpoint import load_model, new_network
+from batchflow.threads import Crew, threads
 from batchflow.train.data import ShardSet
 from batchflow.train.fit import CHECKPOINT_FOLDER, HISTORY_FILE, train
 from batchflow.train.hands import hired
 from batchflow.train.history import Record, read_history, write_history
 from batchflow.train.optimise import Optimisation, one_cycle
 from batchflow.train.parts import PART_ROWS, parts
-from batchflow.train.threads import Crew, threads
 
 TIMES = {"rows_per_second": 0.0, "seconds": 0.0}
 

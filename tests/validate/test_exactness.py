@@ -13,6 +13,7 @@ from batchflow import schema
 from batchflow.infer.clusters import Clusters
 from batchflow.infer.draw import Options
 from batchflow.shards import write_table
+from batchflow.threads import threads
 from batchflow.validate.catalogue import compare_catalogue
 from batchflow.validate.exactness import closeness, exact_draws, exact_log_density, gap_at_truth
 from batchflow.validate.held_out import mock_columns, recover_held_out
@@ -38,10 +39,8 @@ SETTINGS = {
 
 @pytest.fixture(autouse=True)
 def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+    with threads(1):
+        yield
 
 
 @pytest.fixture(scope="module")

@@ -80,21 +80,23 @@ def _with_faults(shards: ModuleType) -> None:
 
 
 class _Changing(importlib.abc.MetaPathFinder):
-    """Changes modules as they are imported."""
+    """Changes a module as it is imported."""
 
-    def __init__(self, changes: dict[str, Callable[[ModuleType], None]]) -> None:
-        self.changes = changes
+    def __init__(self, module: str, change: Callable[[ModuleType], None]) -> None:
+        self.module, self.change = module, change
 
     def find_spec(self, name: str, path: Sequence[str] | None, target: object = None) -> ModuleSpec | None:
-        change = self.changes.pop(name, None)
-        spec = importlib.util.find_spec(name) if change else None
-        if spec is None or spec.loader is None or change is None:
+        if name != self.module:
+            return None
+        sys.meta_path.remove(self)  # the next search is for the module as it is
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.loader is None:
             return None
         run = spec.loader.exec_module
 
         def run_and_change(module: ModuleType) -> None:
             run(module)
-            change(module)
+            self.change(module)
 
         spec.loader.exec_module = run_and_change  # type: ignore[method-assign]  # of this one module
         return spec
@@ -103,7 +105,5 @@ class _Changing(importlib.abc.MetaPathFinder):
 if "FAULT_MARKS" in os.environ:
     # As in a terminal: a shell's background ignores Ctrl-C, and its children with it.
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    _changes = {}
     if "FAULTS" in os.environ:
-        _changes["batchflow.shards"] = _with_faults
-    sys.meta_path.insert(0, _Changing(_changes))
+        sys.meta_path.insert(0, _Changing("batchflow.shards", _with_faults))

@@ -1,4 +1,4 @@
-"""How many processor cores a training uses, and what it does with several beside its steps."""
+"""How many processor cores torch uses, and what a training does with several beside its steps."""
 
 from __future__ import annotations
 
