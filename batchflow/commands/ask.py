@@ -57,7 +57,7 @@ def query(
 ) -> None:
     """Ask a question in SQL: probabilities from draws, places on the sky, flags; reads, never writes."""
     from batchflow.paths import RunFolder
-    from batchflow.results.output import check_output
+    from batchflow.results.output import answer_provenance, check_output, write_answer
     from batchflow.results.query import Limits, answer
     from batchflow.results.unfinished import unfinished_stages
 
@@ -70,7 +70,11 @@ def query(
     with _watched(timeout), answer(run, statement, Limits(timeout, memory)) as found:
         for text in unfinished_stages(folder):
             print(f"unfinished: {text}", file=sys.stderr)
-        _show(found, out, "json" if as_json and out is None else chosen, rows)
+        if out is not None:
+            written = write_answer(found, out, chosen, answer_provenance(folder, statement))
+            print(f"{out}: {written:,} rows", file=sys.stderr)
+        else:
+            _show(found, "json" if as_json else chosen, rows)
 
 
 def _list(run: Path, tables: bool, as_json: bool) -> None:
@@ -94,12 +98,10 @@ def _statement(sql: str, file: str) -> str:
         raise UserError(f"--file {file} cannot be read: {error}") from None
 
 
-def _show(found: pa.RecordBatchReader, out: Path | None, form: str, rows: int) -> None:
-    from batchflow.results.output import print_answer, write_answer
+def _show(found: pa.RecordBatchReader, form: str, rows: int) -> None:
+    from batchflow.results.output import print_answer
 
-    if out is not None:
-        print(f"{out}: {write_answer(found, out, form):,} rows", file=sys.stderr)
-    elif form == "table":
+    if form == "table":
         _print_rows(found, rows)
     else:
         print_answer(found, form, sys.stdout.buffer)

@@ -70,6 +70,17 @@ def sampled_ids(tree: dict[str, Any]) -> list[str]:
     return [literal["text"] for literal in literals if literal.get("kind") == "STRING"]
 
 
+def renamed(tree: dict[str, Any]) -> dict[str, str]:
+    """Columns that a statement names: by their name, the column that they are; empty for computed ones."""
+    found: dict[str, str] = {}
+    for node in _nodes(tree):
+        found |= {item["key"]: "" for item in node.get("replace_list") or ()}
+        if (name := node.get("alias")) and "class" in node:
+            column = node["column_names"][-1] if node["class"] == "COLUMN_REF" else ""
+            found[name] = column if found.get(name, column) == column else ""
+    return {name: column for name, column in found.items() if column != name}
+
+
 def _argument(given: list[dict[str, Any]], name: str) -> dict[str, Any] | None:
     return next((argument for argument in given if argument["name"] == name), None)
 

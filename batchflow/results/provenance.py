@@ -96,11 +96,9 @@ def run_provenance(run: RunFolder, stage: dict[str, Any]) -> dict[str, Any]:
 
 
 def stage_footer(files: Iterable[str | Path]) -> dict[str, Any]:
-    """What the footers of a table's files have in common: that of the first without its unit."""
-    first = _first_footer(map(Path, files))
-    return {
-        key: value for key, value in first.items() if key not in ("unit", "galaxy", "first_id", "last_id")
-    }
+    """What the footers of a table's files have in common: that of the first without what is its own."""
+    own = ("file", "unit", "galaxy", "first_id", "last_id")
+    return {key: value for key, value in _first_footer(map(Path, files)).items() if key not in own}
 
 
 def run_of(path: Path) -> RunFolder | None:

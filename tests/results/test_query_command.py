@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from batchflow.cli import app
 from batchflow.errors import UserError
 from batchflow.paths import partition_folder
+from batchflow.results.provenance import provenance
 from batchflow.results.query import query
 
 SQL = (
@@ -60,6 +61,47 @@ def test_every_format_holds_the_answer(run, tmp_path):
     flat = QTable.read(tmp_path / "b.ecsv")
     assert flat["log_age_q50"].value == pytest.approx(ages, nan_ok=True)
     assert str(flat["log_age_q50"].unit) == "dex(yr)"
+
+
+def test_a_parquet_answer_says_what_its_columns_are_and_where_they_come_from(run, tmp_path):
+    path = tmp_path / "a.parquet"
+    sql = (
+        "SELECT galaxy, log_age_q50, mass AS heavy, log_mass_q50 - 6 AS ebv, flux_wfc3_f555w, "
+        "dec AS ra, distance_mpc AS far, mode_log_age "
+        "FROM (SELECT posterior.* REPLACE (1 AS dec), log_mass_q50 AS mass, "
+        "log10(flux_wfc3_f555w) AS flux_wfc3_f555w FROM posterior JOIN catalogue USING (galaxy, object_id))"
+    )
+    ask(run.root, sql, "--out", path)
+    for kind in ("parquet", "parquet.votable"):
+        table = Table.read(path, format=kind)
+        units = {name: str(table[name].unit or "") for name in table.colnames}
+        assert units == {
+            "galaxy": "",
+            "log_age_q50": "dex(yr)",
+            "heavy": "dex(solMass)",
+            "ebv": "",
+            "flux_wfc3_f555w": "",
+            "ra": "",
+            "far": "Mpc",
+            "mode_log_age": "dex(yr)",
+        }
+        assert table["log_age_q50"].description == "log10 of the age: posterior median"
+    assert pq.read_schema(path).field("heavy").metadata[b"ucd"] == b"phys.mass;stat.median"
+    found = provenance(path)
+    assert found["file"] == "a.parquet"
+    assert (found["export"]["query"], found["export"]["tables"]) == (sql, ["catalogue", "posterior"])
+
+
+@pytest.mark.parametrize("name", ["none.parquet", "none.ecsv"])
+def test_an_answer_without_rows_is_a_table_all_the_same(run, tmp_path, name):
+    ask(run.root, "SELECT galaxy, log_age_q50 FROM posterior WHERE false", "--out", tmp_path / name)
+    table = Table.read(tmp_path / name)
+    assert (len(table), table.colnames, str(table["log_age_q50"].unit)) == (
+        0,
+        ["galaxy", "log_age_q50"],
+        "dex(yr)",
+    )
+    assert provenance(tmp_path / name)["export"]["tables"] == ["posterior"]
 
 
 def test_standard_output_takes_formats_too(run):
