@@ -173,7 +173,7 @@ SCALARS = (
         "ra1, dec1, ra2, dec2",
         _SEPARATION,
         "angle between two places on the sky; all in degrees",
-        "separation(ra, dec, 24.17, 15.78) * 3600 < 30",
+        "separation(ra, dec, 24.2, 15.0) * 3600 < 30",
     ),
 )
 
@@ -186,7 +186,7 @@ CONE = Macro(
     "ra0, dec0, radius",
     _CONE,
     "posteriors within a radius, nearest first; all in degrees, column separation too",
-    "FROM cone(24.17, 15.78, 30 / 3600)",
+    "FROM cone(24.2, 15.0, 30 / 3600)",
     reads="posterior",
 )
 

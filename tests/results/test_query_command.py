@@ -137,6 +137,14 @@ def test_every_type_of_sql_has_its_text(run, tmp_path):
     assert table["d"][0] == ["a", None, 'b,"c"']
 
 
+def test_an_id_that_is_not_there_is_told_the_nearest(run):
+    for sql in ("FROM posterior WHERE object_id = '628-99'", "FROM draws d WHERE '628-99' = d.object_id"):
+        told = ask(run.root, sql).stderr
+        assert "has no cluster '628-99'; nearest: 628-" in told
+    told = ask(run.root, "FROM posterior WHERE galaxy = 'none' AND object_id = '628-1'").stderr
+    assert told == "no row fulfils the query\n"
+
+
 def test_the_statement_comes_from_a_file_or_standard_input(run, tmp_path):
     (tmp_path / "q.sql").write_text(f"-- the galaxy 628\n{SQL};\n", encoding="utf-8")
     assert json.loads(ask(run.root, "--file", tmp_path / "q.sql", "--json").stdout) == expected(run)
