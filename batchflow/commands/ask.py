@@ -57,20 +57,28 @@ def query(
 ) -> None:
     """Ask a question in SQL: probabilities from draws, places on the sky, flags; reads, never writes."""
     from batchflow.paths import RunFolder
-    from batchflow.results.output import check_output
+    from batchflow.results.contents import absent_ids
+    from batchflow.results.output import answer_provenance, check_output, print_answer, write_answer
     from batchflow.results.query import Limits, answer
     from batchflow.results.unfinished import unfinished_stages
 
     folder = RunFolder(run.resolve())
     chosen = check_output(folder, out, form and form.value, force)
+    chosen = "json" if as_json and out is None else chosen
     if tables or macros:
-        _list(run, tables, as_json or chosen == "json")
+        _list(run, tables, chosen == "json")
         return
     statement = _statement(sql, file)
     with _watched(timeout), answer(run, statement, Limits(timeout, memory)) as found:
         for text in unfinished_stages(folder):
             print(f"unfinished: {text}", file=sys.stderr)
-        _show(found, out, "json" if as_json and out is None else chosen, rows)
+        if out is not None:
+            written = write_answer(found, out, chosen, answer_provenance(folder, statement))
+            print(f"{out}: {written:,} rows", file=sys.stderr)
+        elif chosen != "table":
+            print_answer(found, chosen, sys.stdout.buffer)
+        elif not _print_rows(found, rows):
+            print("\n".join(["no row fulfils the query", *absent_ids(run, statement)]), file=sys.stderr)
 
 
 def _list(run: Path, tables: bool, as_json: bool) -> None:
@@ -94,18 +102,8 @@ def _statement(sql: str, file: str) -> str:
         raise UserError(f"--file {file} cannot be read: {error}") from None
 
 
-def _show(found: pa.RecordBatchReader, out: Path | None, form: str, rows: int) -> None:
-    from batchflow.results.output import print_answer, write_answer
-
-    if out is not None:
-        print(f"{out}: {write_answer(found, out, form):,} rows", file=sys.stderr)
-    elif form == "table":
-        _print_rows(found, rows)
-    else:
-        print_answer(found, form, sys.stdout.buffer)
-
-
-def _print_rows(found: pa.RecordBatchReader, rows: int) -> None:
+def _print_rows(found: pa.RecordBatchReader, rows: int) -> bool:
+    """Print the first rows; whether there are any."""
     import pyarrow as pa
 
     kept: list[pa.RecordBatch] = []
@@ -115,10 +113,9 @@ def _print_rows(found: pa.RecordBatchReader, rows: int) -> None:
             break
     table = pa.Table.from_batches(kept, schema=found.schema)
     print_table(table.slice(0, rows or None))
-    if not table.num_rows:
-        print("no row fulfils the query", file=sys.stderr)
     if rows and table.num_rows > rows:
         print("... more rows; --rows 0 prints all", file=sys.stderr)
+    return table.num_rows > 0
 
 
 @contextmanager

@@ -71,7 +71,7 @@ def _sections(found: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """What people read of it; `--json` has all."""
     model, made, exported = (found.get(name) or {} for name in ("model", "made", "export"))
     plain = {key: found[key] for key in ("stage", "unit", "fingerprint", "rows") if found.get(key)}
-    exports = {key: value for key, value in exported.items() if key in ("table", "command", "date")}
+    exports = {key: value for key, value in exported.items() if key in ("table", "query", "command", "date")}
     commands = {
         step["stage"]: f"{step['date']}  {step['command'] or '(Python)'}"
         for step in found.get("commands", [])

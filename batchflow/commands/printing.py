@@ -54,7 +54,9 @@ def print_pairs(title: str, values: dict[str, Any]) -> None:
     print(title)
     width = max([12, *map(len, values)])
     for key, value in values.items():
-        text = str(value).replace("\n", "\n" + " " * (width + 3))
+        text = (cell(value) if isinstance(value, float) else str(value)).replace(
+            "\n", "\n" + " " * (width + 3)
+        )
         print(f"  {key:<{width}} {text}")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pyarrow as pa
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from batchflow.arrow import numbers
 from batchflow.monitor import CONSOLE
@@ -58,7 +58,8 @@ def _print_tables(run: Run, posterior: pa.Table) -> None:
 
 
 def _show(table: pa.Table, title: str) -> None:
-    shown = Table(*table.column_names)
+    # Folded: cut short, coverage_68 and coverage_95 would read the same.
+    shown = Table(*(Column(name, overflow="fold") for name in table.column_names))
     # Fields of one galaxy differ at the end of their names.
     shown.columns[0].min_width = min(LONGEST_NAME, max(map(len, map(str, table.column(0).to_pylist()))))
     for row in table.to_pylist():

@@ -8,7 +8,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchflow.paths import RunFolder
-from batchflow.results.query import open_database
+from batchflow.results.guard import compared_ids, parse_query
+from batchflow.results.ids import nearest_ids
+from batchflow.results.query import mentioned, open_database
 from batchflow.seal import damaged
 from batchflow.shards import refuse_damaged
 from batchflow.votable import text_of, value_type
@@ -72,6 +74,35 @@ def list_macros(folder: str | Path) -> pa.Table:
         for macro in found
     ]
     return pa.Table.from_pylist(rows)
+
+
+def absent_ids(folder: str | Path, sql: str) -> list[str]:
+    """Look for the ids of clusters that a statement asks for.
+
+    Parameters
+    ----------
+    folder : str or Path
+        The run folder.
+    sql : str
+        A statement that can be answered.
+
+    Returns
+    -------
+    list of str
+        For each that the first table named lacks: a sentence that names the nearest.
+    """
+    with open_database(RunFolder(Path(folder).resolve())) as database:
+        tree = parse_query(database.connection, sql, [macro.name for macro in database.macros if macro.reads])
+        names = mentioned(database.tables, sql)
+        tables = [name for name in names if "object_id" in database.tables[name].names]
+        wanted = compared_ids(tree) if tables else []
+        if not wanted:
+            return []
+        known = database.connection.sql(f'SELECT DISTINCT object_id FROM "{tables[0]}"').fetchall()  # noqa: S608
+    ids = [row[0] for row in known]
+    return [
+        f"{tables[0]} has no cluster {id_!r}; {nearest_ids(id_, ids)}" for id_ in wanted if id_ not in ids
+    ]
 
 
 def _about(field: pa.Field) -> dict[str, str]:

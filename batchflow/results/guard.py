@@ -70,6 +70,28 @@ def sampled_ids(tree: dict[str, Any]) -> list[str]:
     return [literal["text"] for literal in literals if literal.get("kind") == "STRING"]
 
 
+def compared_ids(tree: dict[str, Any]) -> list[str]:
+    """Ids that a statement compares `object_id` with, in order."""
+    equal = [node for node in _nodes(tree) if node.get("type") == "COMPARE_EQUAL"]
+    sides = [
+        side for node in equal for side in ((node["left"], node["right"]), (node["right"], node["left"]))
+    ]
+    named = [other for side, other in sides if side.get("column_names", [""])[-1] == "object_id"]
+    literals = [other.get("literal", {}) for other in named]
+    return [literal["text"] for literal in literals if literal.get("kind") == "STRING"]
+
+
+def renamed(tree: dict[str, Any]) -> dict[str, str]:
+    """Columns that a statement names: by their name, the column that they are; empty for computed ones."""
+    found: dict[str, str] = {}
+    for node in _nodes(tree):
+        found |= {item["key"]: "" for item in node.get("replace_list") or ()}
+        if (name := node.get("alias")) and "class" in node:
+            column = node["column_names"][-1] if node["class"] == "COLUMN_REF" else ""
+            found[name] = column if found.get(name, column) == column else ""
+    return {name: column for name, column in found.items() if column != name}
+
+
 def _argument(given: list[dict[str, Any]], name: str) -> dict[str, Any] | None:
     return next((argument for argument in given if argument["name"] == name), None)
 

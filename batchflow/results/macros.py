@@ -31,10 +31,10 @@ class Macro:
 
 
 def _probability(condition: str) -> str:
-    """Share of weight of the draws that fulfil a condition on ``value_``, the draw, and ``place_``."""
+    """Share of weight of the draws that fulfil a condition on ``value_``, the draw."""
     # Names of lambda arguments are odd, so that no column of a query's own is taken for them.
-    chosen = f"lambda value_, place_: CASE WHEN {condition} THEN exp(log_weights[place_]::DOUBLE) ELSE 0 END"
-    return f"list_sum(list_transform(draws, {chosen})) / {_TOTAL}"
+    chosen = f"list_transform(draws, lambda value_: CASE WHEN {condition} THEN 1::DOUBLE ELSE 0 END)"
+    return f"list_inner_product({chosen}, {_WEIGHTS}) / {_TOTAL}"
 
 
 _WEIGHTS = "list_transform(log_weights, lambda weight_: exp(weight_::DOUBLE))"
@@ -173,7 +173,7 @@ SCALARS = (
         "ra1, dec1, ra2, dec2",
         _SEPARATION,
         "angle between two places on the sky; all in degrees",
-        "separation(ra, dec, 24.17, 15.78) * 3600 < 30",
+        "separation(ra, dec, 24.2, 15.0) * 3600 < 30",
     ),
 )
 
@@ -186,7 +186,7 @@ CONE = Macro(
     "ra0, dec0, radius",
     _CONE,
     "posteriors within a radius, nearest first; all in degrees, column separation too",
-    "FROM cone(24.17, 15.78, 30 / 3600)",
+    "FROM cone(24.2, 15.0, 30 / 3600)",
     reads="posterior",
 )
 

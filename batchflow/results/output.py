@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from batchflow.errors import UserError, nearest
+from batchflow.made import made
 from batchflow.paths import RunFolder
+from batchflow.results.provenance import EXPORTED, run_provenance, stage_footer
+from batchflow.results.query import mentioned, table_files
 from batchflow.results.write_csv import csv_text, ecsv_text, plain
+from batchflow.results.write_parquet import write_batches
 from batchflow.shards import write_atomic
 
 FORMATS = ("table", "csv", "json", "parquet", "ecsv")
@@ -85,7 +89,28 @@ def check_place(run: RunFolder, target: Path, force: bool) -> None:
         raise UserError(f"{target} is there already; choose another name, or replace it: --force")
 
 
-def write_answer(reader: pa.RecordBatchReader, out: Path, form: str) -> int:
+def answer_provenance(run: RunFolder, sql: str) -> dict[str, Any]:
+    """Where an answer comes from.
+
+    Parameters
+    ----------
+    run : RunFolder
+        The run that was asked.
+    sql : str
+        What.
+
+    Returns
+    -------
+    dict
+        That of the last table, in the order of the stages, that the statement names; and the statement.
+    """
+    files = table_files(run)
+    tables = mentioned(files, sql)
+    stage = stage_footer(files[tables[-1]]) if tables else {}
+    return run_provenance(run, stage) | {EXPORTED: {"query": sql, "tables": tables} | made()}
+
+
+def write_answer(reader: pa.RecordBatchReader, out: Path, form: str, provenance: Mapping[str, Any]) -> int:
     """Write an answer to a file that appears when it is complete.
 
     Parameters
@@ -96,6 +121,8 @@ def write_answer(reader: pa.RecordBatchReader, out: Path, form: str) -> int:
         The file.
     form : str
         One of `FORMATS`.
+    provenance : mapping
+        What Parquet and ECSV say of where the rows come from.
 
     Returns
     -------
@@ -112,12 +139,11 @@ def write_answer(reader: pa.RecordBatchReader, out: Path, form: str) -> int:
 
     def write(temporary: Path) -> None:
         if form == "parquet":
-            with pq.ParquetWriter(temporary, reader.schema, compression="zstd") as writer:
-                for batch in counted():
-                    writer.write_batch(batch)
+            write_batches(temporary, reader.schema, counted(), provenance)
             return
+        text = partial(ecsv_text, provenance=provenance) if form == "ecsv" else _TEXT[form]
         with temporary.open("wb") as file:
-            _TEXT[form](file, reader.schema, counted())
+            text(file, reader.schema, counted())
 
     write_atomic(out, write)
     return rows

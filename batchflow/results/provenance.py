@@ -22,6 +22,18 @@ FITS_KEY = "BATCHFLO"
 """The same as a keyword of a FITS header: eight letters at most."""
 EXPORTED = "export"
 """Key of the provenance that an export adds."""
+BEFORE = {
+    "mocks": (),
+    "catalogue": (),
+    "train": ("mocks", "catalogue"),
+    "fit": ("catalogue",),
+    "infer": ("mocks", "catalogue", "train"),
+    "reweight": ("mocks", "catalogue", "train", "infer"),
+    "population": ("mocks", "catalogue", "train", "infer"),
+}
+"""Stages that each rests on; all of them where it is not here."""
+DEEPEST = 5
+"""Folders between a file and its run's at most: RUN/reweighted/NAME/draws/galaxy=.../part-00000.parquet."""
 MODEL_KEYS = (
     *("weights_sha256", "bands", "parameters", "prior", "flow", "training", "versions", "made", "engine"),
     *("flux_table_sha256", "settings"),
@@ -72,6 +84,9 @@ def run_provenance(run: RunFolder, stage: dict[str, Any]) -> dict[str, Any]:
     dict
         With ``model``, ``engine``, ``catalogues``, ``commands`` and ``job``, as far as they are there.
     """
+    if not run.job.is_file():
+        # A folder of `batchflow reweight` lies in that of its run.
+        run = run_of(run.root) or run
     settings = stage.get("settings", {})
     model = _model(run.model, settings.get("weights"))
     index = _json(run.catalogue / "_index.json")
@@ -79,33 +94,41 @@ def run_provenance(run: RunFolder, stage: dict[str, Any]) -> dict[str, Any]:
     engine = stage.get("engine") or (model or {}).get("engine") or mocks.get("engine")
     job = _toml(run.job)
     catalogues = _catalogues(settings if _named(settings) else index.get("settings", {}), job)
-    found = {"engine": engine, "model": model, "catalogues": catalogues, "job": job}
-    steps = {
+    known = {
         "mocks": mocks.get("made"),
         "catalogue": index.get("made"),
         "train": (model or {}).get("made"),
-        **_reweighted(stage),
-        str(stage.get("stage", "")): stage.get("made"),
+        "infer": _reweighted(stage) or _first_footer(run.posterior.glob("*/*.parquet")).get("made"),
+        "fit": _first_footer(run.fit.glob("*/*.parquet")).get("made"),
     }
-    found["commands"] = [
-        {"stage": name} | {key: value for key, value in step.items() if key in ("command", "date")}
-        for name, step in steps.items()
-        if step
+    name = str(stage.get("stage", ""))
+    own = stage.get("made") or known.get(name)
+    steps = {before: known[before] for before in BEFORE.get(name, known)} | {name: own}
+    commands = [
+        {"stage": step} | {key: value for key, value in made.items() if key in ("command", "date")}
+        for step, made in steps.items()
+        if made
     ]
+    found = {
+        "made": own,
+        "engine": engine,
+        "model": model,
+        "catalogues": catalogues,
+        "job": job,
+        "commands": commands,
+    }
     return stage | {key: value for key, value in found.items() if value}
 
 
 def stage_footer(files: Iterable[str | Path]) -> dict[str, Any]:
-    """What the footers of a table's files have in common: that of the first without its unit."""
-    first = _first_footer(map(Path, files))
-    return {
-        key: value for key, value in first.items() if key not in ("unit", "galaxy", "first_id", "last_id")
-    }
+    """What the footers of a table's files have in common: that of the first without what is its own."""
+    own = ("file", "unit", "galaxy", "first_id", "last_id")
+    return {key: value for key, value in _first_footer(map(Path, files)).items() if key not in own}
 
 
 def run_of(path: Path) -> RunFolder | None:
     """The run folder that a file lies in; None when it lies in none."""
-    for folder in path.resolve().parents[:4]:
+    for folder in path.resolve().parents[:DEEPEST]:
         run = RunFolder(folder)
         if run.job.is_file() and (run.mocks.is_dir() or run.model.is_dir() or run.posterior.is_dir()):
             return run
@@ -116,7 +139,7 @@ def _of_folder(path: Path) -> dict[str, Any]:
     if (path / "hats.properties").is_file():
         return _of_parquet(path / "dataset" / "_common_metadata")
     if (path / MODEL_FILE).is_file():
-        return {"stage": "train"} | _completed(path / MODEL_FILE, {"made": None})
+        return {"stage": "train"} | _completed(path / MODEL_FILE, {"stage": "train"})
     run = RunFolder(path)
     first = sorted(run.posterior.glob("*/*.parquet")) or sorted(run.mocks.glob("*.parquet"))
     if not run.job.is_file() or not first:
@@ -126,9 +149,7 @@ def _of_folder(path: Path) -> dict[str, Any]:
 
 def _completed(path: Path, stage: dict[str, Any]) -> dict[str, Any]:
     run = run_of(path)
-    if run is not None:
-        return run_provenance(run, stage)
-    if path.name == MODEL_FILE:
+    if run is None and path.name == MODEL_FILE:
         model = _model(path.parent, None) or {}
         own = {
             "model": model,
@@ -138,7 +159,7 @@ def _completed(path: Path, stage: dict[str, Any]) -> dict[str, Any]:
         made = model.get("made")
         commands = [{"stage": "train", "command": made["command"], "date": made["date"]}] if made else []
         return {"made": made, "commands": commands} | {key: value for key, value in own.items() if value}
-    return stage
+    return run_provenance(run or RunFolder(path.parent), stage)
 
 
 def _of_file(path: Path) -> dict[str, Any]:
@@ -260,9 +281,9 @@ def _catalogues(settings: dict[str, Any], job: dict[str, Any]) -> list[dict[str,
     ]
 
 
-def _reweighted(stage: dict[str, Any]) -> dict[str, Any]:
-    before = (stage.get("made") or {}).get("from")
-    return {"infer": before} if before else {}
+def _reweighted(stage: dict[str, Any]) -> dict[str, Any] | None:
+    """How a posterior came about that this one is another prior's of; None for others."""
+    return (stage.get("made") or {}).get("from")
 
 
 def _first_footer(files: Iterable[Path]) -> dict[str, Any]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import tempfile
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 from batchflow import schema
 from batchflow.errors import UserError
 from batchflow.paths import RunFolder
-from batchflow.results.guard import names_in, parse_query, sampled_ids
+from batchflow.results.guard import names_in, parse_query, renamed, sampled_ids
 from batchflow.results.ids import nearest_ids
 from batchflow.results.macros import Macro, create_macros, macros_for
 from batchflow.results.unfinished import MADE_BY
@@ -251,8 +251,8 @@ def _start(database: Database, sql: str, limits: Limits) -> pa.RecordBatchReader
         batches = database.connection.sql(sql).to_arrow_reader(BATCH_ROWS)
     except FAILURES as error:
         raise UserError(explain(error)) from None
-    known = {field.name: field for name in _mentioned(database, sql) for field in database.tables[name]}
-    columns = _named(batches.schema, known)
+    known = {field.name: field for name in mentioned(database.tables, sql) for field in database.tables[name]}
+    columns = _named(batches.schema, known, renamed(tree))
     return pa.RecordBatchReader.from_batches(columns, _cast(batches, columns, explain))
 
 
@@ -266,12 +266,12 @@ def _check_ids(connection: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> Non
             )
 
 
-def _mentioned(database: Database, sql: str) -> list[str]:
+def mentioned(tables: Iterable[str], sql: str) -> list[str]:
     """Tables that a statement names."""
-    return [name for name in database.tables if re.search(rf"\b{name}\b", sql, re.IGNORECASE)]
+    return [name for name in tables if re.search(rf"\b{name}\b", sql, re.IGNORECASE)]
 
 
-def _named(columns: pa.Schema, known: Mapping[str, pa.Field]) -> pa.Schema:
+def _named(columns: pa.Schema, known: Mapping[str, pa.Field], new: Mapping[str, str]) -> pa.Schema:
     """Columns with units, as the tables asked have them; of several with one name, the second is name_2."""
     fields: dict[str, pa.Field] = {}
     for column in columns:
@@ -279,9 +279,19 @@ def _named(columns: pa.Schema, known: Mapping[str, pa.Field]) -> pa.Schema:
         while name in fields:
             number += 1
             name = f"{column.name}_{number}"
-        like = known.get(column.name, schema.field(column.name, column.type))
+        origin = _origin(column.name, new)
+        like = known.get(origin, schema.field(origin, column.type))
         fields[name] = pa.field(name, column.type, metadata=like.metadata)
     return pa.schema(list(fields.values()))
+
+
+def _origin(name: str, new: Mapping[str, str]) -> str:
+    """The view's column that a column is, through the names that it was given; empty when it was computed."""
+    passed: set[str] = set()
+    while name in new and name not in passed:
+        passed.add(name)
+        name = new[name]
+    return "" if name in passed else name
 
 
 def _cast(
@@ -306,7 +316,8 @@ def _explain(error: Exception, database: Database, sql: str, limits: Limits) -> 
         )
     lines = [f"the query failed: {text}", f"tables of this run: {', '.join(sorted(database.tables))}"]
     lines += [
-        f"columns of {name}: {', '.join(database.tables[name].names)}" for name in _mentioned(database, sql)
+        f"columns of {name}: {', '.join(database.tables[name].names)}"
+        for name in mentioned(database.tables, sql)
     ]
     for name in sorted(MADE_BY.keys() - database.tables.keys()):
         if re.search(rf"\b{name}\b", text):

@@ -59,6 +59,11 @@ class Run:
         return self.table("validation")
 
     @property
+    def population(self) -> ResultTable:
+        """Age and mass distribution of each galaxy."""
+        return self.table("population")
+
+    @property
     def tables(self) -> list[str]:
         """Names of the tables that are there."""
         return sorted(table_files(self.folder))

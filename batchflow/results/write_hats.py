@@ -22,10 +22,8 @@ from numpy.typing import NDArray
 
 from batchflow.errors import UserError
 from batchflow.results.source import Source
-from batchflow.results.write_parquet import stamped_schema
+from batchflow.results.write_parquet import stamped
 from batchflow.schema import field as column_field
-from batchflow.shards import FOOTER_KEY
-from batchflow.votable import parquet_metadata
 
 INDEX, INDEX_ORDER = "_healpix_29", 29
 TOP_ORDER = 10
@@ -65,10 +63,9 @@ def write_hats(folder: Path, source: Source) -> int:
     UserError
         Without positions, or without cdshealpix.
     """
-    if missing := {"ra", "dec"} - set(source.columns):
-        raise UserError(
-            f"a HATS catalogue needs the columns ra and dec; {min(missing)} is not among those chosen"
-        )
+    if missing := [name for name in ("ra", "dec") if name not in source.columns]:
+        where = "those chosen" if missing[0] in source.dataset.schema.names else f"those of {source.name}"
+        raise UserError(f"a HATS catalogue needs the columns ra and dec; {missing[0]} is not among {where}")
     counts = _count(source)
     if not counts:
         raise UserError(f"no row of {source.name} has a position: a HATS catalogue has nothing to order by")
@@ -137,9 +134,7 @@ def choose_pixels(counts: Counter[int], most: int) -> list[Pixel]:
 def hats_schema(source: Source) -> pa.Schema:
     """The source's columns after the spatial index, with their metadata."""
     index = column_field(INDEX, pa.int64())
-    schema = pa.schema([index, *source.schema])
-    own = stamped_schema(source).metadata[FOOTER_KEY]
-    return schema.with_metadata({FOOTER_KEY: own, **parquet_metadata(schema, source.facts.characters)})
+    return stamped(pa.schema([index, *source.schema]), source.facts.characters, source.provenance)
 
 
 def _placed(source: Source) -> Iterator[tuple[pa.RecordBatch, Integers]]:

@@ -15,7 +15,7 @@ from batchflow.schema import Flag
 from batchflow.shards import write_table
 
 SIZES = {"Demo-A": 12, "../b": 7, "628": 5}
-CENTRE = (24.174, 15.783)
+CENTRE = (24.2, 15.0)
 
 
 def make_asked_run(folder: Path) -> RunFolder:

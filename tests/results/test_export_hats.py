@@ -1,4 +1,4 @@
-"""A HATS catalogue, opened by lsdb itself; skips where cdshealpix or lsdb is not installed."""
+"""A HATS catalogue, opened by lsdb itself; what needs lsdb, hats or cdshealpix skips without."""
 
 from collections import Counter
 
@@ -70,8 +70,10 @@ def test_a_catalogue_without_positions_is_refused(tmp_path):
     add_part(run, "g", gaussian_draws({"log_age": 7.0, "log_mass": 4.0, "ebv": 0.3}, widths, (3, 4), 1))
     with pytest.raises(UserError, match="no row of posterior has a position"):
         export_run(run, tmp_path / "hats", Request(format="hats"))
-    with pytest.raises(UserError, match="needs the columns ra and dec"):
+    with pytest.raises(UserError, match="dec is not among those chosen"):
         export_run(run, tmp_path / "hats", Request(columns=("ra",), format="hats"))
+    with pytest.raises(UserError, match="ra is not among those of draws"):
+        export_run(run, tmp_path / "hats", Request("draws", format="hats"))
     assert not (tmp_path / "hats").exists()
 
 
@@ -124,7 +126,7 @@ def test_only_a_hats_catalogue_is_replaced(run, catalogue, tmp_path):
 @pytest.mark.filterwarnings("default")
 @pytest.mark.parametrize(("at", "radius"), [((150.0, 2.0), 0.4), ((150.5, 1.5), 0.1), ((0.0, 80.0), 15.0)])
 def test_a_cone_search_of_lsdb_gives_the_right_rows(run, catalogue, at, radius):
-    lsdb = pytest.importorskip("lsdb")
+    lsdb = pytest.importorskip("lsdb", reason="lsdb is not installed: pip install lsdb")
     opened = lsdb.open_catalog(catalogue)
     assert len(opened) == N - 3
     ids, ra, dec = positions(run)
@@ -135,8 +137,26 @@ def test_a_cone_search_of_lsdb_gives_the_right_rows(run, catalogue, at, radius):
 
 
 @pytest.mark.filterwarnings("default")
+def test_a_crossmatch_of_lsdb_finds_every_cluster_at_its_own_place(catalogue):
+    lsdb = pytest.importorskip("lsdb", reason="lsdb is not installed: pip install lsdb")
+    opened = lsdb.open_catalog(catalogue)
+    found = opened.crossmatch(opened, radius_arcsec=0.1, suffixes=("_1", "_2")).compute()
+    assert len(found) == N - 3
+    assert (found["object_id_1"] == found["object_id_2"]).all()
+
+
+@pytest.mark.filterwarnings("default")
+def test_hats_itself_finds_the_catalogue_valid(catalogue):
+    validation = pytest.importorskip("hats.io.validation", reason="hats is not installed: pip install hats")
+    assert validation.is_valid_catalog(catalogue, strict=True)
+    (catalogue / "partition_info.csv").write_text("Norder,Npix\n0,0\n")
+    assert not validation.is_valid_catalog(catalogue, strict=True)
+
+
+@pytest.mark.filterwarnings("default")
 def test_pixels_are_those_of_hats(run, catalogue):
-    index = pytest.importorskip("hats.pixel_math.spatial_index")
+    reason = "hats is not installed: pip install hats"
+    index = pytest.importorskip("hats.pixel_math.spatial_index", reason=reason)
     _, ra, dec = positions(run)
     has = np.isfinite(ra)
     expected = index.compute_spatial_index(ra[has], dec[has])

@@ -85,6 +85,41 @@ def test_from_a_mock_and_from_a_model(run):
         assert found["commands"][0]["command"] == "batchflow run 'my job.toml'"
 
 
+def test_each_stage_names_itself_and_what_it_rests_on(run):
+    folder = RunFolder(run)
+    part = folder.catalogue / "galaxy=g" / "part-00000.parquet"
+    write_table(part, pa.table({"galaxy": ["g"]}), {"stage": "catalogue"})
+    write_table(folder.history, pa.table({"step": [1]}), {"kind": "history"})
+    again = folder.root / "reweighted" / "steep" / "posterior" / "galaxy=g" / "part-00000.parquet"
+    before = read_footer(next(folder.posterior.glob("*/*")))[0]
+    write_table(
+        again, pa.table({"galaxy": ["g"]}), before | {"stage": "reweight", "made": made() | {"from": made()}}
+    )
+    trained = ["mocks", "catalogue", "train"]
+    for path, steps in (
+        (folder.shard(0), ["mocks"]),
+        (part, ["catalogue"]),
+        (folder.history, trained),
+        (folder.model, trained),
+        (again, [*trained, "infer", "reweight"]),
+    ):
+        found = provenance(path)
+        assert [step["stage"] for step in found["commands"]] == steps
+        assert found["made"]["versions"]["pyarrow"] == pa.__version__
+        assert found["model"]["weights_sha256"] == WEIGHTS
+        assert found["engine"] == ENGINE
+
+
+def test_a_part_far_from_its_run_tells_what_it_holds(run, tmp_path):
+    far = tmp_path / "far" / "part.parquet"
+    far.parent.mkdir()
+    far.write_bytes(next(RunFolder(run).posterior.glob("*/*")).read_bytes())
+    found = provenance(far)
+    assert found["model"] == {"weights_sha256": WEIGHTS}
+    assert [item["sha256"] for item in found["catalogues"]] == [[CATALOGUE]]
+    assert [step["stage"] for step in found["commands"]] == ["infer"]
+
+
 def test_an_export_tells_it_all_far_from_its_run(run, tmp_path, monkeypatch):
     monkeypatch.setattr(sys, "argv", ["batchflow", "export", "run", "a.fits"])
     for kind in ("fits", "vot", "ecsv", "csv", "parquet"):

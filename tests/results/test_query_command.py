@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from batchflow.cli import app
 from batchflow.errors import UserError
 from batchflow.paths import partition_folder
+from batchflow.results.provenance import provenance
 from batchflow.results.query import query
 
 SQL = (
@@ -62,6 +63,44 @@ def test_every_format_holds_the_answer(run, tmp_path):
     assert str(flat["log_age_q50"].unit) == "dex(yr)"
 
 
+def test_a_parquet_answer_says_what_its_columns_are_and_where_they_come_from(run, tmp_path):
+    path = tmp_path / "a.parquet"
+    sql = (
+        "SELECT galaxy, log_age_q50, mass AS heavy, log_mass_q50 - 6 AS ebv, flux_wfc3_f555w, "
+        "dec AS ra, distance_mpc AS far, mode_log_age "
+        "FROM (SELECT posterior.* REPLACE (1 AS dec), log_mass_q50 AS mass, "
+        "log10(flux_wfc3_f555w) AS flux_wfc3_f555w FROM posterior JOIN catalogue USING (galaxy, object_id))"
+    )
+    ask(run.root, sql, "--out", path)
+    for kind in ("parquet", "parquet.votable"):
+        table = Table.read(path, format=kind)
+        units = {name: str(table[name].unit or "") for name in table.colnames}
+        assert units == {
+            "galaxy": "",
+            "log_age_q50": "dex(yr)",
+            "heavy": "dex(solMass)",
+            "ebv": "",
+            "flux_wfc3_f555w": "",
+            "ra": "",
+            "far": "Mpc",
+            "mode_log_age": "dex(yr)",
+        }
+        assert table["log_age_q50"].description == "log10 of the age: posterior median"
+    assert pq.read_schema(path).field("heavy").metadata[b"ucd"] == b"phys.mass;stat.median"
+    found = provenance(path)
+    assert found["file"] == "a.parquet"
+    assert (found["export"]["query"], found["export"]["tables"]) == (sql, ["catalogue", "posterior"])
+
+
+def test_an_answer_without_rows_has_columns_all_the_same(run, tmp_path):
+    for name in ("none.parquet", "none.ecsv"):
+        ask(run.root, "SELECT galaxy, log_age_q50 FROM posterior WHERE false", "--out", tmp_path / name)
+        assert provenance(tmp_path / name)["export"]["tables"] == ["posterior"]
+    assert Table.read(tmp_path / "none.ecsv").colnames == ["galaxy", "log_age_q50"]
+    table = pq.read_table(tmp_path / "none.parquet")
+    assert (table.num_rows, table.schema.field("log_age_q50").metadata[b"unit"]) == (0, b"dex(yr)")
+
+
 def test_standard_output_takes_formats_too(run):
     assert json.loads(ask(run.root, SQL, "--json").stdout) == expected(run)
     assert json.loads(ask(run.root, SQL, "--format", "json").stdout) == expected(run)
@@ -96,6 +135,14 @@ def test_every_type_of_sql_has_its_text(run, tmp_path):
     table = Table.read(tmp_path / "odd.ecsv")
     assert (table["a"][0], table["b"][0], bool(table["i"][0])) == (1.5, 1, True)
     assert table["d"][0] == ["a", None, 'b,"c"']
+
+
+def test_an_id_that_is_not_there_is_told_the_nearest(run):
+    for sql in ("FROM posterior WHERE object_id = '628-99'", "FROM draws d WHERE '628-99' = d.object_id"):
+        told = ask(run.root, sql).stderr
+        assert "has no cluster '628-99'; nearest: 628-" in told
+    told = ask(run.root, "FROM posterior WHERE galaxy = 'none' AND object_id = '628-1'").stderr
+    assert told == "no row fulfils the query\n"
 
 
 def test_the_statement_comes_from_a_file_or_standard_input(run, tmp_path):
