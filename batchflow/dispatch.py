@@ -13,14 +13,14 @@ from typing import Any
 
 import dask
 from distributed import Client, Future, as_completed, get_worker
-from distributed.scheduler import KilledWorker
+from distributed.scheduler import KilledWorker, NoValidWorkerError, NoWorkerError
 
 from batchflow.bundles import Bundles
 from batchflow.dashboard.state import latest
 from batchflow.errors import UserError
 from batchflow.plan import Unit
 from batchflow.watch import Limit, watched
-from batchflow.workers import demand, workers_with
+from batchflow.workers import demand, no_worker, workers_with
 
 LOG = logging.getLogger("batchflow")
 
@@ -28,6 +28,9 @@ ATTEMPTS = 3
 """At the third death of a worker under it, the last time alone, a unit is held to be the cause."""
 REFILL = 6
 """Units are handed out when one part in so many of those that may be in flight is free."""
+
+NOBODY = (NoValidWorkerError, NoWorkerError)
+"""What Dask says of a task when every worker has gone and none has come for `cluster.wait_minutes`."""
 
 Failure = tuple[str, str]
 """A unit that could not be made, and why."""
@@ -71,7 +74,8 @@ def run_units(
     Raises
     ------
     UserError
-        As soon as a unit meets one, such as a full disk: the others would meet it too.
+        As soon as a unit meets one, such as a full disk: the others would meet it too. When every worker
+        has gone, and no other came in time.
     """
     left, failures = list(units), list[Failure]()
     counted = _Counted(client, pool.resource, on_done, len(left))
@@ -151,6 +155,8 @@ def _run_pass(
                 failures += _outcome(future, bundle, bundles, counted)
             except KilledWorker:
                 killed += bundle
+            except NOBODY as error:
+                raise no_worker(client, pool.resource, error.timeout / 60) from error
             # Workers come and go, and with them the number that may be in flight.
             # Several at once cost the scheduler half of what they cost one by one, and no worker runs dry.
             room = width.now() - len(running)
@@ -201,7 +207,7 @@ def _outcome(future: Future[Any], bundle: list[Unit], bundles: Bundles, counted:
     """Count what is done; a bundle with a unit that failed is handed out again, one by one."""
     try:
         seconds, results = future.result()
-    except (UserError, KilledWorker, CancelledError):
+    except (UserError, KilledWorker, CancelledError, *NOBODY):
         raise
     except Exception as error:  # any error of a unit is reported, and the other units go on
         if len(bundle) > 1:

@@ -59,15 +59,33 @@ def require(client: Client, resource: str, minutes: float) -> int:
     deadline = time.monotonic() + 60 * minutes
     demand(client, resource, 1)
     while not (found := workers_with(client, resource)):
-        if trouble := getattr(client.cluster, "trouble", None):
-            raise UserError(f"no worker with the resource {resource}=1 can come: {trouble}")
-        if time.monotonic() > deadline:
-            way_out = _way_out(client, resource)
-            raise UserError(
-                f"no worker with the resource {resource}=1 came in {minutes:g} minutes; {way_out}"
-            )
+        if getattr(client.cluster, "trouble", None) or time.monotonic() > deadline:
+            raise no_worker(client, resource, minutes)
         time.sleep(0.2)
     return len(found)
+
+
+def no_worker(client: Client, resource: str, minutes: float) -> UserError:
+    """Why there is no worker that has a resource, and what to do.
+
+    Parameters
+    ----------
+    client : distributed.Client
+        From `connect`.
+    resource : str
+        `CPU` or `GPU`.
+    minutes : float
+        How long it was waited for.
+
+    Returns
+    -------
+    UserError
+        To be raised.
+    """
+    if trouble := getattr(client.cluster, "trouble", None):
+        return UserError(f"no worker with the resource {resource}=1 can come: {trouble}")
+    way_out = _way_out(client, resource)
+    return UserError(f"no worker with the resource {resource}=1 came in {minutes:g} minutes; {way_out}")
 
 
 def _way_out(client: Client, resource: str) -> str:
