@@ -147,7 +147,7 @@ class BatchCluster(SpecCluster):
     def _give_up(self, message: str) -> None:
         """The batch system refuses our jobs: asking again and again would not change its mind."""
         LOG.error("a worker job could not be submitted: %s", message)
-        self._in_trouble(message)
+        self._in_trouble(" ".join(message.split()))
         for name in list(self.worker_spec):
             worker = self.workers.get(name)
             if worker is None or getattr(worker, "job_id", None) is None:

@@ -63,7 +63,8 @@ def slurm(tmp_path, monkeypatch):
 
 def groups(scripts):
     """Process groups of the jobs that still run."""
-    found = subprocess.run(["ps", "-eo", "pgid,args"], capture_output=True, text=True, check=True).stdout
+    command = ["ps", "-ww", "-eo", "pgid,args"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     lines = [line.split(None, 1) for line in found.splitlines() if str(scripts) in line]
     return {int(group) for group, _ in lines}
 
@@ -189,12 +190,13 @@ def wait_for_ever(index):
 
 def test_work_whose_workers_are_gone_for_good_ends_with_what_is_wrong(slurm, tmp_path, monkeypatch):
     """The only worker job is killed, and the batch system takes no other."""
-    monkeypatch.setattr(pools, "LOST_SECONDS", 0.5)
+    monkeypatch.setattr(pools, "ASK_FIRST_SECONDS", 0.5)
     monkeypatch.setattr(pools, "TROUBLE_SECONDS", 0.5)
     settings = ClusterSettings(site=str(slurm), dashboard="off", wait_minutes=5, tls=False)
     with connect(settings, tmp_path / "run" / "scratch") as client:
         require(client, CPU, 1)
         (tmp_path / "bin" / "sbatch").write_text("#!/bin/bash\necho no more jobs for you >&2; exit 1\n")
+        (tmp_path / "bin" / "squeue").write_text("#!/bin/bash\n")  # knows of no job any more
         for group in groups(tmp_path / "scripts"):
             os.killpg(group, signal.SIGKILL)
         units = [Unit("u", (), None, {"index": 0})]
