@@ -50,10 +50,6 @@ DASK_SETTINGS = {
     "distributed.comm.timeouts.connect": "30s",
     # The scheduler keeps the last messages to each worker, arguments and all: 1000 of them are 5 MB a worker.
     "distributed.admin.low-level-log-length": 100,
-    # Dask's own look at itself, every 20 ms, and at each worker's stack, every 10 ms: 9 % of a core; the stack
-    # every 100 ms was still some 10 % of a worker that makes mocks (both measured).
-    "distributed.admin.tick.interval": "500ms",
-    "distributed.worker.profile.interval": "1s",
     # A worker that died comes again, on a busy machine not within the 15 s after which Dask gives it up.
     "distributed.deploy.lost-worker-timeout": "5 minutes",
     **WORKER_SETTINGS,

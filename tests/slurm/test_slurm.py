@@ -226,7 +226,7 @@ def test_jobs_that_end_before_their_workers_come_are_noticed(slurm, job_file, si
     arguments = ("--set", f"output={tmp_path / 'run'}", "--set", f"cluster.site={broken}")
     done = batchflow("mocks", job_file, *arguments, check=False, timeout=200)
     assert done.returncode == 2
-    assert "worker jobs of the pool cpu were lost" in done.stderr
+    assert "worker jobs of the pool cpu were lost one after the other" in done.stderr
 
 
 def test_slurm_listens_on_loopback_only(slurm):
