@@ -17,8 +17,8 @@ WORKER_VARIABLES = {
 WORKER_SETTINGS = {
     # Results are small, so there is nothing to spill, and a worker that pauses would never go on.
     **{f"distributed.worker.memory.{share}": False for share in ("target", "spill", "pause")},
-    # Dask's own look at itself, every 20 ms, and at each worker's stack, every 10 ms: 9 % of a core. The stack
-    # every 100 ms was still some 10 % of a worker that makes mocks (both measured).
+    # Dask's own look at itself, every 20 ms, and at each worker's stack, every 10 ms: 9 % of a core. The
+    # stack every 100 ms was still some 10 % of a worker that makes mocks (both measured).
     "distributed.admin.tick.interval": "500ms",
     "distributed.worker.profile.interval": "1s",
 }

@@ -146,7 +146,7 @@ def bench_mocks(rows: int) -> dict[str, float]:
         with tempfile.TemporaryDirectory() as folder:
             more = (
                 f"mocks.rows={rows}",
-                f"mocks.rows_per_shard={max(1, rows // 40)}",
+                f"mocks.rows_per_shard={max(100, rows // 100)}",
                 "cluster.dashboard=off",
             )
             place = (f"output={folder}/run", f"cluster.cpu_workers={workers}")
@@ -232,7 +232,7 @@ def parts(words: argparse.Namespace) -> dict[str, Any]:
             subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
         )
         print(f"units {count}: {found[f'units_{count}']}", file=sys.stderr, flush=True)
-    found["mocks"] = bench_mocks(200_000 if words.quick else 2_000_000)
+    found["mocks"] = bench_mocks(200_000 if words.quick else 10_000_000)
     print(f"mocks: {found['mocks']}", file=sys.stderr, flush=True)
     there = (words.run / "model").is_dir()
     found["infer"] = bench_infer(words.run, 100 if words.quick else 2000) if there else "no finished run"
