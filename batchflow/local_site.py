@@ -15,11 +15,11 @@ from distributed import Client, Nanny, Scheduler, SpecCluster
 from distributed.utils import silence_logging_cmgr
 
 from batchflow import security
-from batchflow.cluster import CPU, GPU
 from batchflow.cluster_settings import ClusterSettings
 from batchflow.errors import UserError
 from batchflow.machine import cores
 from batchflow.monitor import CONSOLE
+from batchflow.workers import CPU, GPU
 
 
 @contextmanager

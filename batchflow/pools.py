@@ -20,10 +20,14 @@ LOG = logging.getLogger("batchflow")
 TICK_SECONDS = 1.0
 LOST_SECONDS = 20.0
 """A worker that is away for so long does not come back: another job takes its place."""
-ASK_SECONDS = 10.0
-"""How often the batch system is asked whether jobs whose workers have not come still exist."""
+ASK_FIRST_SECONDS, ASK_MOST_SECONDS = 3.0, 30.0
+"""The batch system is asked whether jobs without workers still exist: soon, then ever more seldom."""
 REPLACEMENTS = 3
 """Jobs in place of lost ones, for each job that a pool may have; after them something else must be wrong."""
+STAYED_SECONDS = 60.0
+"""A job whose workers stayed for so long did its work: when its walltime is up, another takes its place."""
+TROUBLE_SECONDS = 60.0
+"""How long work is kept when its workers are gone and no more can come."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +54,22 @@ class PoolState:
     """Units that want one of its workers."""
     submitted: int = 0
     lost: int = 0
+    in_vain: int = 0
+    """Lost one after the other without having been of use."""
+    came: bool = False
+    """Whether any of its workers ever did."""
     last_demand: float = field(default_factory=time.monotonic)
+
+    def lose(self, stayed: float) -> None:
+        """Note that a job was lost whose workers stayed for so long [s]."""
+        self.lost += 1
+        self.in_vain = 0 if stayed > STAYED_SECONDS else self.in_vain + 1
+
+    def is_hopeless(self, most: int, jobs: int) -> bool:
+        """Whether more jobs would change nothing: of `most` at once, when `jobs` are not lost yet."""
+        if self.came:
+            return self.in_vain > REPLACEMENTS * most
+        return self.in_vain > REPLACEMENTS and jobs == 0
 
 
 class BatchCluster(SpecCluster):
@@ -75,8 +94,9 @@ class BatchCluster(SpecCluster):
         self.pools = {plan.name: plan for plan in pools}
         self.states = {plan.name: PoolState() for plan in pools}
         self.trouble: str | None = None
-        self._seen: dict[str, float] = {}
-        self._asked = time.monotonic()
+        self._seen: dict[str, tuple[float, float]] = {}
+        self._absent: set[str] = set()
+        self._ask_after, self._ask_at = ASK_FIRST_SECONDS, 0.0
         self._ticker: PeriodicCallback | None = None
         super().__init__(scheduler=scheduler, workers={}, **kwargs)
 
@@ -114,8 +134,8 @@ class BatchCluster(SpecCluster):
     async def _tick(self) -> None:
         if self.status.name != "running":
             return
-        self._drop_lost()
-        await self._drop_stillborn()
+        self._look()
+        await self._drop_over()
         for name in self.pools:
             self._set_size(name)
         if set(self.worker_spec) != set(self.workers):
@@ -127,7 +147,7 @@ class BatchCluster(SpecCluster):
     def _give_up(self, message: str) -> None:
         """The batch system refuses our jobs: asking again and again would not change its mind."""
         LOG.error("a worker job could not be submitted: %s", message)
-        self.trouble = self.trouble or message
+        self._in_trouble(" ".join(message.split()))
         for name in list(self.worker_spec):
             worker = self.workers.get(name)
             if worker is None or getattr(worker, "job_id", None) is None:
@@ -138,46 +158,57 @@ class BatchCluster(SpecCluster):
                     self._created.discard(worker)
 
     def _jobs(self, pool: str) -> list[str]:
-        return [name for name in self.worker_spec if str(name).rpartition("-")[0] == pool]
+        return [name for name in self.worker_spec if _pool(name) == pool]
 
     def _count(self, pool: str) -> int:
         return sum(self.worker_spec[name]["jobs"] for name in self._jobs(pool))
 
-    def _drop_lost(self) -> None:
+    def _in_trouble(self, message: str) -> None:
+        self.trouble = self.trouble or message
+        if self.scheduler is not None:
+            self.scheduler.no_workers_timeout = TROUBLE_SECONDS
+
+    def _look(self) -> None:
+        """See which jobs have workers; drop those whose workers have been away for long."""
         now = time.monotonic()
         present = {str(info["name"]) for info in self.scheduler_info["workers"].values()}
+        absent = set()
         for name, spec in list(self.worker_spec.items()):
-            names = {f"{name}{suffix}" for suffix in spec.get("group", [""])}
-            if names & present:
-                self._seen[name] = now
-            elif now - self._seen.get(name, now) > LOST_SECONDS:
-                state = self.states[str(name).rpartition("-")[0]]
-                state.lost += 1
-                LOG.warning("worker job %s is lost", name)
-                del self.worker_spec[name], self._seen[name]
+            if present & {f"{name}{suffix}" for suffix in spec.get("group", [""])}:
+                self._seen[name] = self._seen.get(name, (now, now))[0], now
+                self.states[_pool(name)].came = True
+            elif name in self._seen and now - self._seen[name][1] > LOST_SECONDS:
+                self._lose(name)
+            else:
+                absent.add(name)
+        if absent - self._absent:
+            self._ask_after, self._ask_at = ASK_FIRST_SECONDS, now + ASK_FIRST_SECONDS
+        self._absent = absent
 
-    async def _drop_stillborn(self) -> None:
-        """Drop jobs that ended before their worker came: the queue would be waited for in vain."""
-        pending = {
-            str(worker.job_id): name
-            for name, worker in self.workers.items()
-            if name in self.worker_spec and name not in self._seen and getattr(worker, "job_id", None)
+    async def _drop_over(self) -> None:
+        """Drop jobs without workers that are over: none would come of them."""
+        jobs = {
+            name: str(self.workers[name].job_id)
+            for name in self._absent & set(self.workers)
+            if getattr(self.workers[name], "job_id", None)
         }
-        if not pending or time.monotonic() - self._asked < ASK_SECONDS:
+        if not jobs or time.monotonic() < self._ask_at:
             return
-        self._asked = time.monotonic()
         system = next(iter(self.pools.values())).system
-        found = await asyncio.to_thread(states, system, list(pending))
-        for id_, name in pending.items():
-            if (
-                found is not None
-                and is_over(found.get(id_))
-                and name not in self._seen
-                and name in self.worker_spec
-            ):
-                self.states[str(name).rpartition("-")[0]].lost += 1
-                LOG.warning("worker job %s (%s) ended before its worker came; see its log", id_, name)
-                del self.worker_spec[name]
+        found = await asyncio.to_thread(states, system, list(jobs.values()))
+        self._ask_after = min(2 * self._ask_after, ASK_MOST_SECONDS)
+        self._ask_at = time.monotonic() + self._ask_after
+        self._look()
+        for name, id_ in jobs.items():
+            if found is not None and is_over(found.get(id_)) and name in self._absent:
+                self._lose(name)
+
+    def _lose(self, name: str) -> None:
+        first, last = self._seen.pop(name, (0.0, 0.0))
+        self.states[_pool(name)].lose(last - first)
+        LOG.warning("worker job %s is lost; its workers stayed for %.0f s", name, last - first)
+        self._absent.discard(name)
+        del self.worker_spec[name]
 
     def _set_size(self, pool: str) -> None:
         plan, state, count = self.pools[pool], self.states[pool], self._count(pool)
@@ -189,8 +220,11 @@ class BatchCluster(SpecCluster):
             for name in self._jobs(pool)[plan.least :]:
                 self._seen.pop(name, None)
                 del self.worker_spec[name]
-        if state.lost > REPLACEMENTS * plan.most:
-            self.trouble = f"{state.lost} worker jobs of the pool {pool} were lost; see their logs"
+        if state.is_hopeless(plan.most, count):
+            self._in_trouble(
+                f"{state.in_vain} worker jobs of the pool {pool} were lost one after the other; "
+                "see RUN/logs/workers"
+            )
         elif self.trouble is None and wanted > count:
             self._add(plan, state, wanted - count)
 
@@ -203,6 +237,10 @@ class BatchCluster(SpecCluster):
     def _update_worker_status(self, op: str, message: Any) -> None:
         # SpecCluster's own would forget the job of a worker that left; ours are closed by `_drop_lost`.
         super(SpecCluster, self)._update_worker_status(op, message)
+
+
+def _pool(name: str) -> str:
+    return name.rpartition("-")[0]
 
 
 def _specification(plan: PoolPlan, name: str, count: int) -> dict[str, Any]:

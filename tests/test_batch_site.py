@@ -18,11 +18,12 @@ pytest.importorskip("cryptography")
 
 from distributed import Client
 
+from batchflow import pools
 from batchflow.cluster import CPU, Pool, connect, require, run_units
 from batchflow.config import ClusterSettings
 from batchflow.errors import UserError
 from batchflow.plan import Unit
-from batchflow.pools import BatchCluster
+from batchflow.pools import REPLACEMENTS, STAYED_SECONDS, BatchCluster, PoolState
 from batchflow.security import temporary_folder
 
 SITE = """
@@ -62,7 +63,8 @@ def slurm(tmp_path, monkeypatch):
 
 def groups(scripts):
     """Process groups of the jobs that still run."""
-    found = subprocess.run(["ps", "-eo", "pgid,args"], capture_output=True, text=True, check=True).stdout
+    command = ["ps", "-ww", "-eo", "pgid,args"]
+    found = subprocess.run(command, capture_output=True, text=True, check=True).stdout
     lines = [line.split(None, 1) for line in found.splitlines() if str(scripts) in line]
     return {int(group) for group, _ in lines}
 
@@ -154,3 +156,49 @@ def test_a_certificate_that_is_absent_is_named(slurm, tmp_path):
     settings = ClusterSettings(site=str(slurm), dashboard="off")
     with pytest.raises(UserError, match=r"holds no ca\.pem"), connect(settings, tmp_path / "run" / "scratch"):
         pass
+
+
+def test_a_run_outlives_the_walltime_of_any_number_of_its_jobs():
+    state = PoolState(came=True)
+    for _ in range(100):
+        state.lose(stayed=4 * 3600.0)
+        assert not state.is_hopeless(most=1, jobs=0)
+    assert state.lost == 100
+
+
+def test_jobs_whose_workers_do_not_stay_are_given_up():
+    state = PoolState(came=True)
+    lost = 0
+    while not state.is_hopeless(most=2, jobs=1):
+        state.lose(stayed=STAYED_SECONDS / 10)
+        lost += 1
+    assert lost == 2 * REPLACEMENTS + 1
+
+
+def test_a_pool_that_never_had_a_worker_is_given_up_when_all_its_jobs_are_over():
+    state = PoolState()
+    for left in reversed(range(REPLACEMENTS + 1)):
+        assert not state.is_hopeless(most=20, jobs=left)
+        state.lose(stayed=0.0)
+    assert not state.is_hopeless(most=20, jobs=1)
+    assert state.is_hopeless(most=20, jobs=0)
+
+
+def wait_for_ever(index):
+    time.sleep(300)
+
+
+def test_work_whose_workers_are_gone_for_good_ends_with_what_is_wrong(slurm, tmp_path, monkeypatch):
+    """The only worker job is killed, and the batch system takes no other."""
+    monkeypatch.setattr(pools, "ASK_FIRST_SECONDS", 0.5)
+    monkeypatch.setattr(pools, "TROUBLE_SECONDS", 0.5)
+    settings = ClusterSettings(site=str(slurm), dashboard="off", wait_minutes=5, tls=False)
+    with connect(settings, tmp_path / "run" / "scratch") as client:
+        require(client, CPU, 1)
+        (tmp_path / "bin" / "sbatch").write_text("#!/bin/bash\necho no more jobs for you >&2; exit 1\n")
+        (tmp_path / "bin" / "squeue").write_text("#!/bin/bash\n")  # knows of no job any more
+        for group in groups(tmp_path / "scripts"):
+            os.killpg(group, signal.SIGKILL)
+        units = [Unit("u", (), None, {"index": 0})]
+        with pytest.raises(UserError, match=r"CPU=1 can come: .*no more jobs for you"):
+            run_units(client, wait_for_ever, units, Pool(CPU, 2), lambda *_: None)

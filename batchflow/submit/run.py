@@ -206,7 +206,8 @@ async def _hand_over(job: Any) -> str:
         with job.job_file() as script:
             return str(job._job_id_from_submit_output(await job._submit_job(script)))
     except (RuntimeError, ValueError) as error:
-        raise UserError(f"the batch system refuses the job: {error}") from None
+        said = " ".join(str(error).split())
+        raise UserError(f"the batch system refuses the job: {said}") from None
     except OSError as error:
         raise UserError(
             f"{job.submit_command} cannot be called here: {error.strerror}; try a login node"

@@ -2,8 +2,8 @@
 
     python tests/benchmarks/bench_cluster.py [--units 10000 100000] [--simulated 32] [--run RUN] [--site SITE]
 
-Parts, each in processes of its own, one JSON object at the end (some 20 minutes on two quiet cores, most of
-them the 10^5 units; `--quick` tries the plumbing in two):
+Parts, each in processes of its own; a table at the end, or with `--json` its figures (some 20 minutes on two
+quiet cores, most of them the 10^5 units; `--quick` tries the plumbing in two):
   units     units that do nothing, on simulated workers (all in one process): wall and CPU a unit, and the
             peak memory of the driver, which holds client and scheduler
   mocks     mocks a second with one worker and two
@@ -31,6 +31,7 @@ from pathlib import Path
 from typing import Any
 
 from distributed import Worker
+from tables import Row, table
 
 from batchflow.cluster import CPU, Pool, connect, require, run_units, workers_with
 from batchflow.config import ClusterSettings
@@ -145,7 +146,7 @@ def bench_mocks(rows: int) -> dict[str, float]:
         with tempfile.TemporaryDirectory() as folder:
             more = (
                 f"mocks.rows={rows}",
-                f"mocks.rows_per_shard={max(1, rows // 40)}",
+                f"mocks.rows_per_shard={max(100, rows // 100)}",
                 "cluster.dashboard=off",
             )
             place = (f"output={folder}/run", f"cluster.cpu_workers={workers}")
@@ -231,7 +232,7 @@ def parts(words: argparse.Namespace) -> dict[str, Any]:
             subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout
         )
         print(f"units {count}: {found[f'units_{count}']}", file=sys.stderr, flush=True)
-    found["mocks"] = bench_mocks(200_000 if words.quick else 2_000_000)
+    found["mocks"] = bench_mocks(200_000 if words.quick else 10_000_000)
     print(f"mocks: {found['mocks']}", file=sys.stderr, flush=True)
     there = (words.run / "model").is_dir()
     found["infer"] = bench_infer(words.run, 100 if words.quick else 2000) if there else "no finished run"
@@ -241,14 +242,35 @@ def parts(words: argparse.Namespace) -> dict[str, Any]:
     return found
 
 
+def rows(found: dict[str, Any]) -> Iterator[Row]:
+    """The figures as lines of a table."""
+    for name, one in found.items():
+        if isinstance(one, str):
+            yield Row(f"{name}: {one}", None, "")
+        elif name.startswith("units_"):
+            count = f"{int(name.removeprefix('units_')):,} empty units"
+            yield Row(f"{count}, each", one["wall_ms_a_unit"], "ms")
+            yield Row(f"{count}, processor of client and scheduler, each", one["driver_cpu_ms_a_unit"], "ms")
+            memory = one["driver_mib_after"], "MiB", "before", one["driver_mib_before"]
+            yield Row(f"{count}, memory of client and scheduler", *memory)
+        elif name == "slurm":
+            yield Row("the small job through Slurm", one["slurm_s"], "s", "local", one["local_s"])
+            yield Row("`batchflow submit` itself", one["submit_s"], "s")
+            yield Row("from submission to the first shard", one["submit_to_first_shard_s"], "s")
+        else:
+            unit = {"mocks": "rows", "infer": "clusters"}[name] + "_per_s"
+            yield Row(f"{name}, two workers", one[f"{unit}_2"], "1/s", "one worker", one[f"{unit}_1"])
+
+
 def main() -> None:
-    """Measure, and print the figures as JSON."""
+    """Measure, and print the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("--units", type=int, nargs="*", default=[10_000, 100_000])
     parser.add_argument("--simulated", type=int, default=32, help="simulated workers")
     parser.add_argument("--run", type=Path, default=ROOT / "runs" / "quickstart")
     parser.add_argument("--site", help="a site file of a Slurm that is there")
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--json", action="store_true", help="figures as JSON in place of the table")
     parser.add_argument("--one", type=int, help=argparse.SUPPRESS)
     parser.add_argument("--work", help=argparse.SUPPRESS)
     words = parser.parse_args()
@@ -260,7 +282,8 @@ def main() -> None:
         print(json.dumps(bench_units(words.one, words.simulated)))
         return
     words.units = [1000, 2000] if words.quick else words.units
-    print(json.dumps(parts(words), indent=1))
+    found = parts(words)
+    print(json.dumps(found, indent=1) if words.json else "\n".join(table(list(rows(found)))))
 
 
 if __name__ == "__main__":

@@ -1,16 +1,20 @@
 """What Dask costs: a stage on a cluster of one worker against the same units in a plain loop.
 
-    OMP_NUM_THREADS=1 python tests/benchmarks/bench_overhead.py RUN [--rows 5000000] [--objects 4000]
+    OMP_NUM_THREADS=1 python tests/benchmarks/bench_overhead.py RUN [--rows 10000000] [--objects 6000]
 
 RUN is a finished run of bench_reference.py. Mocks and inference; the loop calls, in a process of its own with
 the environment of a worker, the very function that the worker calls, with the same arguments. They take
-turns, both with their libraries loaded and their model open. Figures are the medians of the turns:
+turns, both with their libraries loaded and their model open. Units are of the default size: 100,000 mocks,
+2000 clusters. Figures are the medians of the turns:
 
   overhead      processor time of all processes (client, scheduler, nannies, worker) over the loop's, less 1.
                 What they use while nothing runs (`idle`, seconds a second) is counted for the time that the
                 work would take on a machine of its own, so that a busy machine tells little
   wall_overhead the same by the clock: means something on a quiet machine only. There the client's and the
                 scheduler's time runs beside the worker's
+  growing       of the overhead, what comes with each unit: between a third of the units and all of them,
+                the cluster's additional processor time over the loop's, less 1
+  fixed_s       what a stage costs besides, however small it is [s of the processor]
   start_s, first_s   start of the cluster, and the stage on a cluster just started: not in the above
 """
 
@@ -102,17 +106,26 @@ def measure(job: Job, stage: Stage, work: Work, turns: int) -> dict[str, Any]:
 def figures(plain: list[Seconds], cluster: list[Seconds], idle: float) -> dict[str, Any]:
     """Medians of the turns; overheads are of what came one after the other."""
     turns = list(zip(plain, cluster, strict=True))
-    own = [(cpu - idle * wall) / loop_cpu + idle - 1 for (_, loop_cpu), (wall, cpu) in turns]
+    own = [cpu - idle * (wall - loop_cpu) for (_, loop_cpu), (wall, cpu) in turns]
+    overheads = [used / loop_cpu - 1 for used, (_, loop_cpu) in zip(own, plain, strict=True)]
     return {
         "loop_s": statistics.median(wall for wall, _ in plain),
         "cluster_s": statistics.median(wall for wall, _ in cluster),
         "loop_cpu_s": statistics.median(cpu for _, cpu in plain),
-        "cluster_cpu_s": statistics.median(cpu for _, cpu in cluster),
+        "cluster_cpu_s": statistics.median(own),
         "idle": idle,
-        "overheads": own,
-        "overhead": statistics.median(own),
+        "overheads": overheads,
+        "overhead": statistics.median(overheads),
         "wall_overhead": statistics.median(b / a for (a, _), (b, _) in turns) - 1,
     }
+
+
+def parted(part: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:
+    """Figures of all units; by those of a part of them, what comes with each unit and what does not."""
+    more, loop = (whole[name] - part[name] for name in ("cluster_cpu_s", "loop_cpu_s"))
+    growing = more / loop - 1
+    fixed = part["cluster_cpu_s"] - (1 + growing) * part["loop_cpu_s"]
+    return whole | {"growing": growing, "fixed_s": fixed, "part": part}
 
 
 def _whole(stage: Stage, session: Session) -> None:
@@ -121,22 +134,32 @@ def _whole(stage: Stage, session: Session) -> None:
         raise SystemExit(f"{report.stage}: {report.made} of {report.wanted} made: {report.failures[:3]}")
 
 
+def of_mocks(rows: int, turns: int) -> dict[str, Any]:
+    """Figures of so many mocks."""
+    with tempfile.TemporaryDirectory() as folder:
+        return measure(load_job(write_mocks_job(Path(folder), rows, 1), []), mocks_stage, mocks_work, turns)
+
+
+def of_infer(objects: int, words: argparse.Namespace) -> dict[str, Any]:
+    """Figures of so many clusters of one galaxy."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_catalogue(Path(folder) / "catalogue.parquet", objects, words.run, galaxies=1)
+        path = write_job(Path(folder), words.run, words.draws, ["cluster.cpu_workers=1"])
+        return measure(load_job(path, []), infer_stage, infer_work, words.turns)
+
+
 def main() -> None:
     """Print the figures as JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("run", type=Path)
-    parser.add_argument("--rows", type=int, default=5_000_000)
-    parser.add_argument("--objects", type=int, default=4000)
+    parser.add_argument("--rows", type=int, default=10_000_000)
+    parser.add_argument("--objects", type=int, default=6000)
     parser.add_argument("--draws", type=int, default=200)
     parser.add_argument("--turns", type=int, default=5)
     words = parser.parse_args()
-    with tempfile.TemporaryDirectory() as name, tempfile.TemporaryDirectory() as other:
-        job = load_job(write_mocks_job(Path(name), words.rows, 1), [])
-        found = {"mocks": measure(job, mocks_stage, mocks_work, words.turns)}
-        print(found, flush=True)
-        write_catalogue(Path(other) / "catalogue.parquet", words.objects, words.run)
-        path = write_job(Path(other), words.run, words.draws, ["cluster.cpu_workers=1"])
-        found["infer"] = measure(load_job(path, []), infer_stage, infer_work, words.turns)
+    found = {"mocks": parted(*(of_mocks(words.rows // share, words.turns) for share in (3, 1)))}
+    print(found, flush=True)
+    found["infer"] = parted(*(of_infer(words.objects // share, words) for share in (3, 1)))
     report({"limit": 0.1} | found)
 
 

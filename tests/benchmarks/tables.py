@@ -31,7 +31,7 @@ def markdown(sections: dict[str, Figures], machine: Figures) -> str:
         rows = list(ROWS[name](figures))
         left = figures.get("left_out") or ()
         parts.append(
-            "\n".join([f"## {name}", "", *_table(rows), *(f"\nLeft out: {text}" for text in left), ""])
+            "\n".join([f"## {name}", "", *table(rows), *(f"\nLeft out: {text}" for text in left), ""])
         )
     return "\n".join(parts)
 
@@ -46,7 +46,8 @@ def _machine(machine: Figures) -> str:
     )
 
 
-def _table(rows: list[Row]) -> list[str]:
+def table(rows: list[Row]) -> list[str]:
+    """Lines of one table."""
     head = ["| what | measured | against | | ratio |", "|---|---:|---|---:|---:|"]
     return [*head, *map(_line, rows)]
 
@@ -167,6 +168,8 @@ def _overhead(found: Figures) -> Iterator[Row]:
         yield Row(what, one["cluster_s"], "s", "plain loop", one["loop_s"])
         yield Row(f"{stage}, overhead by the clock", 100 * one["wall_overhead"], "%", "the limit", limit)
         yield Row(f"{stage}, overhead in processor time", 100 * one["overhead"], "%", "the limit", limit)
+        yield Row(f"{stage}, of it what comes with each unit", 100 * one["growing"], "%", "the limit", limit)
+        yield Row(f"{stage}, what a stage costs besides", one["fixed_s"], "s")
         yield Row(f"{stage}, start of the cluster", one["start_s"], "s")
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from batchflow.cluster import CPU, Pool, _Order, _work, connect, run_units
+from batchflow.cluster import CPU, Pool, connect, run_units
 from batchflow.config import ClusterSettings
+from batchflow.dispatch import _Order, _work
 from batchflow.local_site import existing_client
 from batchflow.plan import Unit
 from batchflow.watch import Limit, UnwantedError, alive, watched
