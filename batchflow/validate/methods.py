@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Any
 
@@ -34,13 +34,21 @@ REGIONS = {"network": "{}_{}", "network map": "{}_{}", "exact grid": "exact_{}_{
 """Columns of the quantiles, for estimates that have any."""
 
 
+def methods_columns(names: Sequence[str]) -> list[str]:
+    """Of the columns of the objects, those that `methods_table` and `reasons_table` read."""
+    columns = (*ESTIMATES.values(), *REFERENCES.values())
+    edges = (REGIONS[way].format("{0}", edge) for way in REGIONS for edge in ("q02", "q16", "q84", "q97"))
+    wanted = {text.format(name) for text in (*columns, *edges) for name in PUBLISHED}
+    return [name for name in names if name in wanted | {"survey", "n_modes", "reason"}]
+
+
 def methods_table(objects: pa.Table) -> pa.Table:
     """Differences between the methods.
 
     Parameters
     ----------
     objects : pyarrow.Table
-        From `objects.objects_table`.
+        `methods_columns` of those of `objects.objects_table`.
 
     Returns
     -------
