@@ -22,7 +22,7 @@ from batchflow.validate.schemas import shaped
 
 
 def compare_part(
-    outputs: list[str], part: tuple[str, str, str], settings: dict[str, Any], footer: dict[str, Any]
+    outputs: list[str], part: tuple[str, ...], settings: dict[str, Any], footer: dict[str, Any]
 ) -> list[str]:
     """Compare the posteriors of a catalogue part with the classical fit and with published values.
 
@@ -31,7 +31,7 @@ def compare_part(
     outputs : list of str
         Final name of the one table.
     part : tuple of str
-        Files of catalogue, posterior and classical fit; the last need not be there.
+        Files of catalogue, posterior, classical fit and draws; the last two need not be there.
     settings : dict
         ``model`` (folder) and ``weights`` (checksum).
     footer : dict
@@ -44,15 +44,15 @@ def compare_part(
     """
     model, _ = cached_model(settings["model"], settings["weights"])
     catalogue, posterior = read_table(part[0]), read_table(part[1])
-    fit = read_table(part[2]) if Path(part[2]).is_file() else None
+    fit, draws = (read_table(path) if Path(path).is_file() else None for path in part[2:])
     same = fit is None or fit["object_id"].equals(posterior["object_id"])
-    objects = objects_table(model, catalogue, posterior, fit if same else None)
+    objects = objects_table(model, catalogue, posterior, fit if same else None, draws)
     write_table(Path(outputs[0]), shaped(OBJECTS, objects, _parameters(posterior.column_names)), footer)
     return [] if same else [f"{part[2]} is a fit of other clusters, and was left out; run `batchflow fit`"]
 
 
 def compare_catalogue(
-    outputs: list[str], parts: list[tuple[str, str, str]], mocks: str, footer: dict[str, Any]
+    outputs: list[str], parts: list[tuple[str, ...]], mocks: str, footer: dict[str, Any]
 ) -> list[str]:
     """Sum up the objects of all parts, the predictive checks, and clusters seen in two surveys.
 
@@ -61,7 +61,7 @@ def compare_catalogue(
     outputs : list of str
         Final names of the tables, those of `CATALOGUE_TABLES` in order.
     parts : list of tuple of str
-        Files of posterior, classical fit (which need not be there) and objects of each part.
+        Files of posterior, objects, classical fit and draws of each part; the last two need not be there.
     mocks : str
         The table of held-out mocks, which need not be there.
     footer : dict
@@ -74,7 +74,7 @@ def compare_catalogue(
     """
     posterior = open_dataset([part[0] for part in parts])
     names = posterior.schema.names
-    whole = open_dataset([part[2] for part in parts])
+    whole = open_dataset([part[1] for part in parts])
     objects = whole.to_table(columns=methods_columns(whole.schema.names))
     pairs = overlap_table(posterior.to_table(columns=columns_needed(names)))
     tables = {
@@ -87,15 +87,20 @@ def compare_catalogue(
     }
     for name, output in zip(CATALOGUE_TABLES, outputs, strict=True):
         write_table(Path(output), shaped(name, tables[name], _parameters(names)), footer)
-    return _notes(objects, [Path(part[1]).is_file() for part in parts])
+    return _notes(objects, parts)
 
 
-def _notes(objects: pa.Table, fitted: list[bool]) -> list[str]:
+def _notes(objects: pa.Table, parts: list[tuple[str, ...]]) -> list[str]:
     """What is not there."""
-    notes, without = [], fitted.count(False)
-    if without:
-        of = "" if not any(fitted) else f"{without} of {len(fitted)} parts of "
-        notes.append(f"{of}the classical fit is not there (run `batchflow fit`): its columns are empty")
+    notes = []
+    for place, what in (
+        (2, "the classical fit is not there (run `batchflow fit`): its"),
+        (3, "the draws are gone: their"),
+    ):
+        there = [Path(part[place]).is_file() for part in parts]
+        if not all(there):
+            of = f"{there.count(False)} of {len(there)} parts of " if any(there) else ""
+            notes.append(f"{of}{what} columns are empty")
     if not objects.num_rows:
         notes.append("no published values in the catalogue: nothing to compare posteriors with")
     return notes

@@ -21,16 +21,17 @@ from batchflow.validate.schemas import table_of
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 ESTIMATES = {
-    "network": "{}_q50",
-    "network map": "{}_map",
+    "posterior": "{}_q50",
+    "posterior map": "{}_map",
+    "network": "network_{}_q50",
     "exact grid": "exact_{}_q50",
     "classical best fit": "best_{}",
     "classical mean": "bayes_{}",
 }
-"""Column of each estimate."""
+"""Column of each. `network` is of the stored draws: the posterior's own quantiles may be the exact grid's."""
 REFERENCES = {"published": "published_{}", "exact grid": "exact_{}_q50", "classical best fit": "best_{}"}
 """What estimates are compared with."""
-REGIONS = {"network": "{}_{}", "network map": "{}_{}", "exact grid": "exact_{}_{}"}
+REGIONS = {"posterior": "{}_{}", "network": "network_{}_{}", "exact grid": "exact_{}_{}"}
 """Columns of the quantiles, for estimates that have any."""
 
 

@@ -61,7 +61,7 @@ def _part_unit(part: Part, run: RunFolder, fits: dict[Path, str]) -> Unit:
     fit = run.fit / place
     own = {fit: fits[fit]} if fit in fits else {}
     key = f"{OBJECTS} {part.galaxy}/{part.path.stem} {part.first_id}..{part.last_id}{_state(own)}"
-    files = (str(part.path), str(run.posterior / place), str(fit))
+    files = tuple(map(str, (part.path, run.posterior / place, fit, run.draws / place)))
     return Unit(key, (run.validation / OBJECTS / place,), None, {"part": files})
 
 

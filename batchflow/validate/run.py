@@ -119,14 +119,15 @@ def _comparison(session: Session, _: Plan) -> dict[str, Any]:
     _need_posteriors(session)
     run = session.run
     places = [part.path.relative_to(run.catalogue) for part in session.parts]
-    folders = (run.posterior, run.fit, run.validation / OBJECTS)
+    folders = (run.posterior, run.validation / OBJECTS, run.fit, run.draws)
     parts = [tuple(str(folder / place) for folder in folders) for place in places]
     return {"parts": parts, "mocks": str(run.validation / "mocks.parquet")}
 
 
 def _need_posteriors(session: Session) -> None:
+    """Draws may be gone: they are large, and little is lost without them."""
     posteriors = plan_infer(session.job, session.run, session.parts)
-    if posteriors is None or not posteriors.complete:
+    if posteriors is None or not all(unit.paths[0].is_file() for unit in posteriors.wanted):
         raise UserError("the posteriors are not complete; run `batchflow infer` first")
 
 
