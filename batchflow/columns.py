@@ -172,7 +172,8 @@ _FORMS = (
     (rf"({_PARAMETER})_low", "{};stat.min", "{}: lower edge of the bin"),
     (rf"({_PARAMETER})_high", "{};stat.max", "{}: upper edge of the bin"),
     *(
-        (rf"exact_({_PARAMETER})_{suffix}", ucd, "{}: " + text + ", on the exact grid")
+        (rf"{way}_({_PARAMETER})_{suffix}", ucd, "{}: " + text + of)
+        for way, of in (("exact", ", on the exact grid"), ("network", ", of the stored draws alone"))
         for suffix, (ucd, text) in _SUMMARIES.items()
     ),
     *((rf"({_PARAMETER})_{suffix}", ucd, "{}: " + text) for suffix, (ucd, text) in _SUMMARIES.items()),

@@ -27,7 +27,7 @@ def infer_stage(session: Session) -> StageReport:
     Returns
     -------
     StageReport
-        With `draws_per_second` where any were made.
+        With `clusters_per_second` and `draws_per_second` where any were made.
 
     Raises
     ------
@@ -51,8 +51,8 @@ def infer_stage(session: Session) -> StageReport:
     with count_units("infer", plan) as on_done:
         report.failures = run_units(session.client, infer_part, units, fastest_pool(session), on_done)
     report.made = len(plan.left) - len(report.failures)
-    draws = job.infer.draws * sum(unit.rows or 0 for unit in plan.left)
-    report.figures["draws_per_second"] = draws / (time.perf_counter() - start)
+    rate = sum(unit.rows or 0 for unit in plan.left) / (time.perf_counter() - start)
+    report.figures |= {"clusters_per_second": rate, "draws_per_second": rate * job.infer.draws}
     return report
 
 

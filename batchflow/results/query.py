@@ -97,6 +97,7 @@ def table_files(run: RunFolder) -> dict[str, list[str]]:
         "population_joint": run.population / "joint.parquet",
         "validation": run.validation / "recovery.parquet",
         **validation,
+        "validation_objects": run.validation / "objects" / "galaxy=*" / "part-*.parquet",
     }
     found = {name: sorted(run.root.glob(str(path.relative_to(run.root)))) for name, path in patterns.items()}
     root = run.root.resolve()

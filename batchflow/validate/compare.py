@@ -32,7 +32,7 @@ def compare_published(posterior: pa.Table) -> pa.Table:
     Parameters
     ----------
     posterior : pyarrow.Table
-        Columns of `schema.posterior_schema`.
+        `published_columns` of `schema.posterior_schema`.
 
     Returns
     -------
@@ -55,6 +55,12 @@ def compare_published(posterior: pa.Table) -> pa.Table:
         return pa.table({name: pa.array([], pa.string()) for name in order})
     table = pa.Table.from_pylist(rows)
     return table.select([*order, *(name for name in table.column_names if name not in order)])
+
+
+def published_columns() -> list[str]:
+    """Columns of the posterior that `compare_published` reads."""
+    own = [f"{name}_{kind}" for name in PUBLISHED for kind in (*ESTIMATES, "q02", "q16", "q84", "q97")]
+    return ["survey", "class_", "n_bands", "n_modes", *(f"published_{name}" for name in PUBLISHED), *own]
 
 
 def headline(comparison: pa.Table) -> pa.Table:

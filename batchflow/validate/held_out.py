@@ -32,7 +32,7 @@ from batchflow.validate.tables import calibration_table, coverage_table, figures
 from batchflow.validate.ways import HPD, Posteriors, all_ranks, draw_ways
 
 MIN_SIGNAL, TOP_MARGIN = 5.0, 0.3
-"""Mocks are taken whose brightest band is seen at this signal-to-noise ratio or more, and this far [dex]
+"""Mocks are taken whose brightest band is detected at this signal-to-noise ratio or more, and this far [dex]
 below the top of the training range: there the range, in TRUE brightness, cuts no posterior, so that
 ranks must be uniform. The choice is made on the noisy data alone, which calibration allows."""
 
@@ -293,7 +293,9 @@ def _follow_prior(mass: Floats, among: Mask, prior: Distribution, seed: int) -> 
 
 def _inside_training(seen: Simulation, network: PosteriorNetwork) -> NDArray[np.bool_]:
     depth = network.noise_on("cpu").depth[seen.survey]
-    brightest = (seen.seen.flux / depth).nan_to_num(0.0).amax(-1).numpy()
+    # A limit bounds no posterior from below: those of mocks without a detection end where the prior does.
+    detected = seen.seen.flux.masked_fill(seen.seen.limit, 0.0)
+    brightest = (detected / depth).nan_to_num(0.0).amax(-1).numpy()
     top = network.noise.brightness[:, 1][seen.survey.numpy()] - TOP_MARGIN
     found: NDArray[np.bool_] = (brightest >= MIN_SIGNAL) & (np.log10(np.maximum(brightest, 1e-9)) <= top)
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
 from typing import Any
 
@@ -21,17 +21,26 @@ from batchflow.validate.schemas import table_of
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 ESTIMATES = {
-    "network": "{}_q50",
-    "network map": "{}_map",
+    "posterior": "{}_q50",
+    "posterior map": "{}_map",
+    "network": "network_{}_q50",
     "exact grid": "exact_{}_q50",
     "classical best fit": "best_{}",
     "classical mean": "bayes_{}",
 }
-"""Column of each estimate."""
+"""Column of each. `network` is of the stored draws: the posterior's own quantiles may be the exact grid's."""
 REFERENCES = {"published": "published_{}", "exact grid": "exact_{}_q50", "classical best fit": "best_{}"}
 """What estimates are compared with."""
-REGIONS = {"network": "{}_{}", "network map": "{}_{}", "exact grid": "exact_{}_{}"}
+REGIONS = {"posterior": "{}_{}", "network": "network_{}_{}", "exact grid": "exact_{}_{}"}
 """Columns of the quantiles, for estimates that have any."""
+
+
+def methods_columns(names: Sequence[str]) -> list[str]:
+    """Of the columns of the objects, those that `methods_table` and `reasons_table` read."""
+    columns = (*ESTIMATES.values(), *REFERENCES.values())
+    edges = (REGIONS[way].format("{0}", edge) for way in REGIONS for edge in ("q02", "q16", "q84", "q97"))
+    wanted = {text.format(name) for text in (*columns, *edges) for name in PUBLISHED}
+    return [name for name in names if name in wanted | {"survey", "n_modes", "reason"}]
 
 
 def methods_table(objects: pa.Table) -> pa.Table:
@@ -40,7 +49,7 @@ def methods_table(objects: pa.Table) -> pa.Table:
     Parameters
     ----------
     objects : pyarrow.Table
-        From `objects.objects_table`.
+        `methods_columns` of those of `objects.objects_table`.
 
     Returns
     -------

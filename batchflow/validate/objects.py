@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,7 +15,9 @@ from batchflow.arrow import numbers
 from batchflow.infer.clusters import Clusters, from_catalogue
 from batchflow.infer.draw import Proposal, photometry_of
 from batchflow.infer.posterior import Model
+from batchflow.infer.summary import weighted_quantiles
 from batchflow.physics.torch_table import TorchFluxTable
+from batchflow.results.stored import read_draws
 from batchflow.schema import PARAMETER_UNITS, PUBLISHED, QUANTILES
 from batchflow.validate.compare import HALF_STEP
 from batchflow.validate.profile import Best, Box, best_in_box, box_around
@@ -30,10 +32,16 @@ MASS_STEP = 0.05
 """By which a published log mass [dex] may move, as ages do: it follows from them."""
 SAME = ("galaxy", "survey", "object_id", "ra", "dec", "class_", "n_bands", "flags", "n_modes")
 TRUST = ("efficiency", "ppc_pvalue", "ood_pvalue")
-EXACT = tuple(QUANTILES)
+EXACT, LEVELS = tuple(QUANTILES), list(QUANTILES.values())
 
 
-def objects_table(model: Model, catalogue: pa.Table, posterior: pa.Table, fit: pa.Table | None) -> pa.Table:
+def objects_table(
+    model: Model,
+    catalogue: pa.Table,
+    posterior: pa.Table,
+    fit: pa.Table | None = None,
+    draws: pa.Table | None = None,
+) -> pa.Table:
     """The objects of a catalogue part that have published values.
 
     Parameters
@@ -44,6 +52,8 @@ def objects_table(model: Model, catalogue: pa.Table, posterior: pa.Table, fit: p
         Of the same clusters in the same order: `schema.catalogue_schema`, `schema.posterior_schema`.
     fit : pyarrow.Table or None
         The same of `schema.fit_schema`; None where there is none.
+    draws : pyarrow.Table or None
+        The same of `schema.draws_schema`; None where there are none.
 
     Returns
     -------
@@ -54,12 +64,14 @@ def objects_table(model: Model, catalogue: pa.Table, posterior: pa.Table, fit: p
     rows = np.flatnonzero(np.logical_or.reduce([np.isfinite(values) for values in published.values()]))
     catalogue, posterior = catalogue.take(rows), posterior.take(rows)
     fit = None if fit is None else fit.take(rows)
+    draws = None if draws is None else draws.take(rows)
     published = {name: values[rows] for name, values in published.items()}
     parameters = [name for name in PARAMETER_UNITS if f"{name}_q50" in posterior.column_names]
     columns: dict[str, Any] = {name: posterior[name] for name in SAME}
     columns["flags"] = numbers(posterior, "flags").astype(np.int32)
     for name in parameters:
         columns |= _parameter(name, posterior, fit, published.get(name))
+    columns |= _network(parameters, draws, len(rows))
     columns |= {name: numbers(posterior, name) for name in TRUST}
     if fit is not None:
         columns |= {name: numbers(fit, name) for name in ("best_chi2", "best_reduced_chi2")}
@@ -88,6 +100,20 @@ def _parameter(
         found[f"published_{name}"] = published
         found[f"difference_{name}"] = found[f"{name}_q50"] - published
     return found
+
+
+def _network(parameters: Sequence[str], draws: pa.Table | None, n: int) -> dict[str, Floats]:
+    """Quantiles of the stored draws: those of the posterior may be the grid's."""
+    names = [f"network_{name}_{suffix}" for name in parameters for suffix in QUANTILES]
+    if draws is None or not n:
+        return {name: np.full(n, np.nan) for name in names}
+    stored = read_draws(draws)
+    known = np.isfinite(stored.log_weights).any(axis=1, keepdims=True)
+    found = [
+        np.where(known, weighted_quantiles(stored.values[name], stored.weights, LEVELS), np.nan)
+        for name in parameters
+    ]
+    return dict(zip(names, np.concatenate(found, axis=1).T, strict=True))
 
 
 def _modes(posterior: pa.Table, published: Mapping[str, Floats]) -> dict[str, Any]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from batchflow.cluster import CPU, Pool, require, run_units
+from batchflow.cluster import CPU, Failure, Pool, require, run_units
 from batchflow.errors import UserError
 from batchflow.flow.card import refresh_card
 from batchflow.infer.plan import plan_infer
@@ -16,14 +18,14 @@ from batchflow.paths import remove
 from batchflow.pipeline import Session, StageReport
 from batchflow.plan import Plan, Unit, apply_mode
 from batchflow.shards import open_dataset
-from batchflow.validate.catalogue import compare_catalogue
+from batchflow.validate.catalogue import compare_catalogue, compare_part
 from batchflow.validate.held_out import recover_held_out
-from batchflow.validate.plan import COMPARISON, RECOVERY, plan_validate
+from batchflow.validate.plan import COMPARISON, OBJECTS, RECOVERY, plan_validate
 from batchflow.validate.say import print_summary
 
 
 def validate_stage(session: Session) -> StageReport:
-    """Make the tables that are left.
+    """Make the tables that are left: of held-out mocks, of the objects of each part, of all objects.
 
     Parameters
     ----------
@@ -33,7 +35,7 @@ def validate_stage(session: Session) -> StageReport:
     Returns
     -------
     StageReport
-        With the recovery's units.
+        Its units.
 
     Raises
     ------
@@ -41,35 +43,51 @@ def validate_stage(session: Session) -> StageReport:
         When there is no trained model, or the posteriors are not complete.
     """
     job, run = session.job, session.run
-    plan = apply_mode(lambda: plan_validate(job, run), session.mode, lambda: remove(run.validation))
+    parts = session.parts if job.catalogue else []
+    plan = apply_mode(lambda: plan_validate(job, run, parts), session.mode, lambda: remove(run.validation))
     if plan is None:
         raise UserError(f"{run.model} holds no trained model; run `batchflow train` first")
     report = StageReport("validate", len(plan.wanted))
-    work = {RECOVERY: _held_out_task, COMPARISON: _catalogue_task}
-    for unit in plan.left:
-        task = work[unit.key.split()[0]](session, plan, unit)
-        report.failures += _run(session, plan, task)
-    report.made = len(plan.left) - len(report.failures)
+    with count_units("validate", plan) as on_done:
+        for kind in WORK:
+            units = [unit for unit in plan.left if unit.key.split()[0] == kind]
+            # What sums up the objects needs those of every part.
+            awaited = kind == COMPARISON and any(key.startswith(OBJECTS) for key, _ in report.failures)
+            if units and not awaited:
+                report.failures += _run(session, plan, units, on_done)
+                report.made += len(units)
+    report.made -= len(report.failures)
     refresh_card(run)
     print_summary(run)
     return report
 
 
-def _run(session: Session, plan: Plan, unit: Unit) -> list[tuple[str, str]]:
-    """Have a worker make the tables of a unit, and say what it has to say."""
-    require(session.client, CPU, session.job.cluster.wait_minutes)
-    function = compare_catalogue if unit.key.startswith(COMPARISON) else recover_held_out
-    with count_units("validate", plan) as on_done:
+def _run(
+    session: Session, plan: Plan, units: list[Unit], on_done: Callable[[Unit, Any], None]
+) -> list[Failure]:
+    """Have workers make units of one kind, and say what they have to say."""
+    cluster = session.job.cluster
+    function, settings = WORK[units[0].key.split()[0]]
+    shared = settings(session, plan)
+    require(session.client, CPU, cluster.wait_minutes)
 
-        def done(unit: Unit, notes: list[str]) -> None:
-            on_done(unit, notes)
-            for note in notes:
-                CONSOLE.print(f"validate: {note}", soft_wrap=True, markup=False)
+    def done(unit: Unit, notes: list[str]) -> None:
+        on_done(unit, notes)
+        for note in notes:
+            CONSOLE.print(f"validate: {note}", soft_wrap=True, markup=False)
 
-        return run_units(session.client, function, [unit], Pool(CPU, 1), done)
+    tasks = [_with_arguments(unit, plan, shared) for unit in units]
+    return run_units(session.client, function, tasks, Pool(CPU, cluster.in_flight), done)
 
 
-def _held_out_task(session: Session, plan: Plan, unit: Unit) -> Unit:
+def _with_arguments(unit: Unit, plan: Plan, shared: dict[str, Any]) -> Unit:
+    outputs = [str(path) for path in unit.paths]
+    return replace(
+        unit, arguments={**unit.arguments, **shared, "outputs": outputs, "footer": plan.footer(unit)}
+    )
+
+
+def _held_out(session: Session, plan: Plan) -> dict[str, Any]:
     job, run = session.job, session.run
     shards = plan_mocks(job, run)
     if not shards.complete:
@@ -89,34 +107,36 @@ def _held_out_task(session: Session, plan: Plan, unit: Unit) -> Unit:
         "max_draws": infer.max_draws,
         "grid": infer.grid,
     }
-    arguments = {
-        "outputs": [str(path) for path in unit.paths],
-        "shards": [str(wanted.paths[0]) for wanted in shards.wanted],
-        "settings": settings,
-        "footer": plan.footer(unit),
-    }
-    return Unit(unit.key, unit.paths, None, arguments)
+    return {"shards": [str(wanted.paths[0]) for wanted in shards.wanted], "settings": settings}
 
 
-def _catalogue_task(session: Session, plan: Plan, unit: Unit) -> Unit:
+def _objects(session: Session, plan: Plan) -> dict[str, Any]:
+    _need_posteriors(session)
+    return {"settings": {"model": str(session.run.model), "weights": plan.settings["weights"]}}
+
+
+def _comparison(session: Session, _: Plan) -> dict[str, Any]:
+    _need_posteriors(session)
     run = session.run
-    posteriors = plan_infer(session.job, run, session.parts)
-    if posteriors is None or not posteriors.complete:
-        raise UserError("the posteriors are not complete; run `batchflow infer` first")
     places = [part.path.relative_to(run.catalogue) for part in session.parts]
-    arguments = {
-        "outputs": [str(path) for path in unit.paths],
-        "parts": [
-            (str(run.catalogue / place), str(run.posterior / place), str(run.fit / place)) for place in places
-        ],
-        "settings": {
-            "model": str(run.model),
-            "weights": plan.settings["weights"],
-            "mocks": str(run.validation / "mocks.parquet"),
-        },
-        "footer": plan.footer(unit),
-    }
-    return Unit(unit.key, unit.paths, None, arguments)
+    folders = (run.posterior, run.validation / OBJECTS, run.fit, run.draws)
+    parts = [tuple(str(folder / place) for folder in folders) for place in places]
+    return {"parts": parts, "mocks": str(run.validation / "mocks.parquet")}
+
+
+def _need_posteriors(session: Session) -> None:
+    """Draws may be gone: they are large, and little is lost without them."""
+    posteriors = plan_infer(session.job, session.run, session.parts)
+    if posteriors is None or not all(unit.paths[0].is_file() for unit in posteriors.wanted):
+        raise UserError("the posteriors are not complete; run `batchflow infer` first")
+
+
+WORK: dict[str, tuple[Callable[..., list[str]], Callable[[Session, Plan], dict[str, Any]]]] = {
+    RECOVERY: (recover_held_out, _held_out),
+    OBJECTS: (compare_part, _objects),
+    COMPARISON: (compare_catalogue, _comparison),
+}
+"""What makes the units of each kind, in order, and what every one of them is told."""
 
 
 def _distances(session: Session) -> dict[str, float]:

@@ -178,7 +178,7 @@ def _objects(parameters: Sequence[str]) -> Fields:
 
 def _estimates(name: str) -> Iterable[str]:
     yield from (f"{name}_{suffix}" for suffix in (*QUANTILES, "map"))
-    yield from (f"exact_{name}_{suffix}" for suffix in QUANTILES)
+    yield from (f"{way}_{name}_{suffix}" for way in ("network", "exact") for suffix in QUANTILES)
     yield from (f"best_{name}", f"bayes_{name}")
     if name in PUBLISHED:
         yield from (f"published_{name}", f"difference_{name}")

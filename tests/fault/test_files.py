@@ -25,7 +25,7 @@ TABLES = {
     "draws": (f"draws/{ONE}", f"draws/{TWO}"),
     "fit": (f"fit/{ONE}", f"fit/{TWO}"),
     "validation": ("validation/recovery.parquet", "validation/calibration.parquet"),
-    "validation_objects": ("validation/objects.parquet", "validation/methods.parquet"),
+    "validation_objects": (f"validation/objects/{ONE}", f"validation/objects/{TWO}"),
     "history": ("model/history.parquet", "mocks/shard-00001.parquet"),
 }
 """A file of each table, and the one that it is exchanged with."""

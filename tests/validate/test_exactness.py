@@ -14,10 +14,10 @@ from batchflow.infer.clusters import Clusters
 from batchflow.infer.draw import Options
 from batchflow.shards import write_table
 from batchflow.threads import threads
-from batchflow.validate.catalogue import compare_catalogue
+from batchflow.validate.catalogue import compare_catalogue, compare_part
 from batchflow.validate.exactness import closeness, exact_draws, exact_log_density, gap_at_truth
 from batchflow.validate.held_out import mock_columns, recover_held_out
-from batchflow.validate.plan import CATALOGUE_TABLES, HELD_OUT_TABLES
+from batchflow.validate.plan import CATALOGUE_TABLES, HELD_OUT_TABLES, OBJECTS
 from batchflow.validate.schemas import DELIVERED, NETWORK, WEIGHTED, validation_schemas
 from batchflow.validate.tables import calibration_table, figures_table
 from batchflow.validate.ways import HPD, all_ranks, draw_ways
@@ -213,13 +213,20 @@ def test_three_clusters_without_published_values_are_validated(folder, model, se
     }
     schema_ = schema.catalogue_schema(model.bands, schema.PUBLISHED)
     arrays = [pa.array(columns.get(field.name, [np.nan] * 3)).cast(field.type) for field in schema_]
-    parts = [str(tmp_path / f"{name}.parquet") for name in ("catalogue", "posterior", "fit")]
+    parts = [str(tmp_path / f"{name}.parquet") for name in ("catalogue", "posterior", "fit", "draws")]
     write_table(Path(parts[0]), pa.Table.from_arrays(arrays, schema=schema_), {})
     write_table(Path(parts[1]), posterior.summary, {})
     outputs = [tmp_path / "validation" / f"{name}.parquet" for name in CATALOGUE_TABLES]
-    settings = stage_settings(folder, model) | {"mocks": str(tmp_path / "none.parquet")}
-    notes = compare_catalogue([str(path) for path in outputs], [tuple(parts)], settings, {})
-    assert "no published values in the catalogue: nothing to compare posteriors with" in notes
+    objects = tmp_path / "validation" / f"{OBJECTS}.parquet"
+    assert compare_part([str(objects)], tuple(parts), stage_settings(folder, model), {}) == []
+    part = (parts[1], str(objects), parts[2], parts[3])
+    notes = compare_catalogue([str(path) for path in outputs], [part], str(tmp_path / "none.parquet"), {})
+    outputs.append(objects)
+    assert notes == [
+        "the classical fit is not there (run `batchflow fit`): its columns are empty",
+        "the draws are gone: their columns are empty",
+        "no published values in the catalogue: nothing to compare posteriors with",
+    ]
     tables = {path.stem: pq.read_table(path) for path in outputs}
     wanted = validation_schemas(["log_age", "ebv", "log_mass"])
     assert all(set(table.column_names) == set(wanted[name].names) for name, table in tables.items())

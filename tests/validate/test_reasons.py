@@ -157,6 +157,10 @@ def some_objects(n=60, fit=True):
             for q, d in zip(("q02", "q16", "q84", "q97"), (-1, -0.2, 0.2, 1), strict=True)
         }
         nothing = np.full(n, np.nan)
+        columns |= {
+            f"network_{name}_{q}": truth + 0.15 + d
+            for q, d in zip(("q02", "q16", "q50", "q84", "q97"), (-1, -0.05, 0.0, 0.05, 1), strict=True)
+        }
         columns[f"best_{name}"] = truth - 0.5 if fit else nothing
         columns[f"bayes_{name}"] = nothing
         columns |= {
@@ -174,21 +178,25 @@ def pick(table, **labels):
 def test_methods_are_compared_each_with_each():
     found = methods_table(some_objects())
     whole = {"survey": "all", "modes": "all", "parameter": "log_age"}
-    network = pick(found, estimate="network", reference="published", **whole)
-    assert (network["n"], network["within_0.3"], network["in_68"]) == (60, 1.0, 1.0)
-    assert network["median"] == pytest.approx(0.1)
-    assert pick(found, estimate="network", reference="exact grid", **whole)["median"] == pytest.approx(0.0)
+    own = pick(found, estimate="posterior", reference="published", **whole)
+    assert (own["n"], own["within_0.3"], own["in_68"]) == (60, 1.0, 1.0)
+    assert own["median"] == pytest.approx(0.1)
+    assert pick(found, estimate="posterior", reference="exact grid", **whole)["median"] == pytest.approx(0.0)
+    network = pick(found, estimate="network", reference="exact grid", **whole)
+    assert network["median"] == pytest.approx(0.05)
+    assert pick(found, estimate="network", reference="published", **whole)["in_68"] == 0.0
+    assert pick(found, estimate="posterior map", reference="published", **whole)["in_68"] is None
     best_fit = pick(found, estimate="classical best fit", reference="published", **whole)
     assert best_fit["median"] == pytest.approx(-0.5)
     assert best_fit["in_95"] is None
-    one = pick(found, estimate="network", reference="published", **whole | {"modes": ">1"})
+    one = pick(found, estimate="posterior", reference="published", **whole | {"modes": ">1"})
     assert one["n"] == 20
 
 
 def test_without_the_classical_fit_the_rest_is_done():
     found = methods_table(some_objects(fit=False))
     assert {row["reference"] for row in found.to_pylist()} == {"published"}
-    assert {row["estimate"] for row in found.to_pylist()} == {"network", "network map"}
+    assert {row["estimate"] for row in found.to_pylist()} == {"posterior", "posterior map", "network"}
 
 
 def test_reasons_are_counted():

@@ -11,6 +11,7 @@ from batchflow.arrow import numbers
 from batchflow.report.content import Absence, Block, Listing, Paragraph, Picture, Section, listing
 from batchflow.report.data import MOST, ReportData
 from batchflow.report.pictures import BLUE, LABELS, UNITS, Axis, new_figure, scatter, span
+from batchflow.schema import Flag
 from batchflow.validate.calibrate import robust_scatter
 from batchflow.validate.compare import CATASTROPHIC, CLOSE, HALF_STEP, by_survey, headline
 
@@ -62,23 +63,38 @@ def against_fit(data: ReportData) -> Section:
     pairs = {name: pair for name, pair in pairs.items() if np.isfinite(pair[0] - pair[1]).any()}
     if not pairs:
         return Section(title, [Absence("The classical fit has no cluster with a posterior.")])
-    look = (
-        "Posterior median of the network against the median of the exact posterior on the classical fit's "
-        "grid. Both have the same likelihood and prior. Look for: a thin ridge on the line; what lies off "
-        "it, the network or the grid got wrong."
-    )
-    blocks: list[Block] = [_picture("fit", pairs, "fit:", look), _agreement(pairs, "classical fit", {})]
+    blocks: list[Block] = _against_exact(joined, pairs)
     best = {
         name: (numbers(joined, f"best_{name}"), pair[1]) for name, pair in pairs.items() if _has(joined, name)
     }
     if best:
         look = (
-            "Posterior median of the network against the model with the least chi2 on the classical fit's "
+            "Posterior median against the model with the least chi2 on the classical fit's "
             "grid. Look for: a ridge on the line; clumps off it are clusters with several modes, of which a "
             "best fit takes one."
         )
         blocks += [_picture("best-fit", best, "best fit:", look), _agreement(best, "best fit", {})]
     return Section(title, [*blocks, *_methods(data, "exact grid")])
+
+
+def _against_exact(joined: pa.Table, pairs: dict[str, tuple[Floats, Floats]]) -> list[Block]:
+    """The draws' medians against those of the exact posterior, where the posterior's own are the draws'."""
+    drawn = (numbers(joined, "flags").astype(np.int64) & Flag.SAMPLED_SUMMARY) > 0
+    if not drawn.any():
+        said = (
+            "The medians of these posteriors come from the exact grid (see [infer] grid), as the fit's do: "
+            "they are the same. What the network's own draws give is in the last table, where the run was "
+            "validated and values are published."
+        )
+        return [Paragraph(said)]
+    look = (
+        "Median of the weighted draws against that of the exact posterior on the classical fit's grid. Both "
+        "have the same likelihood and prior. Look for: a thin ridge on the line; what lies off it, the "
+        f"draws or the grid got wrong. Clusters: the {int(drawn.sum()):,} with the flag SAMPLED_SUMMARY; "
+        "the medians of others come from an exact grid, as the fit's do."
+    )
+    some = {name: (fit[drawn], own[drawn]) for name, (fit, own) in pairs.items()}
+    return [_picture("fit", some, "fit:", look), _agreement(some, "classical fit", {})]
 
 
 def _has(joined: pa.Table, name: str) -> bool:
@@ -190,9 +206,10 @@ def _joined(data: ReportData) -> pa.Table | None:
     known = data.run.table(FIT).dataset.schema.names
     names = [name for name in data.parameters if f"{name}_q50" in known]
     columns = [f"p.{name}_q50 AS own_{name}, f.{name}_q50 AS fit_{name}" for name in names]
+    columns.append("p.flags")
     columns += [f"f.best_{name}" for name in names if f"best_{name}" in known]
     step = -(-data.total // MOST)
     return data.run.query(
-        f"SELECT {', '.join(columns) or 'p.galaxy'} FROM posterior p JOIN {FIT} f USING (galaxy, object_id) "  # noqa: S608
+        f"SELECT {', '.join(columns)} FROM posterior p JOIN {FIT} f USING (galaxy, object_id) "  # noqa: S608
         f"WHERE hash(p.object_id) % {step} = 0"
     )
