@@ -71,9 +71,7 @@ def seconds(work: Callable[[], Any], now: Clock) -> float:
     return now() - start
 
 
-def through_disk(
-    problem: Problem, draws: int, grid: str, objects: int, now: Clock
-) -> tuple[float, Path, Path]:
+def through_disk(problem: Problem, draws: int, grid: str, objects: int, now: Clock) -> float:
     """Objects a second of a worker's task, which writes {grid}-posterior and {grid}-draws."""
     names = ("part", "warm", f"{grid}-posterior", f"{grid}-draws")
     part, warm, *outputs = (problem.folder / f"{name}.parquet" for name in names)

@@ -91,7 +91,9 @@ def make_run(folder: Path, rows: int) -> None:
                 write_table(partition_folder(folder / name, galaxy) / f"part-{part:05d}.parquet", made, {})
 
 
-def replicate(table: pa.Table, galaxy: str, ids: np.ndarray, shift: dict[str, np.ndarray], rng) -> pa.Table:
+def replicate(
+    table: pa.Table, galaxy: str, ids: np.ndarray, shift: dict[str, np.ndarray], rng: np.random.Generator
+) -> pa.Table:
     """Rows of a small table again and again, each moved, under other names."""
     n = len(ids)
     table = table.take(pa.array(ids % table.num_rows)).combine_chunks()
