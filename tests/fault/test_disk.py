@@ -14,7 +14,6 @@ from inline_runs import (  # noqa: F401 - fixtures
     STAGES,
     copied,
     inline,
-    other,
     run_inline,
     whole,
     write_job,
