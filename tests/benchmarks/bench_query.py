@@ -35,19 +35,19 @@ GALAXY = 20_000
 
 QUERIES = {
     "one cluster's summary, galaxy given": "SELECT * FROM posterior "
-    "WHERE galaxy = 'G007' AND object_id = '{id}'",
+    "WHERE galaxy = 'G001' AND object_id = '{id}'",
     "one cluster's summary, id alone": "SELECT galaxy, log_age_q50 FROM posterior WHERE object_id = '{id}'",
-    "one cluster's draws, galaxy given": "SELECT * FROM draws WHERE galaxy = 'G007' AND object_id = '{id}'",
+    "one cluster's draws, galaxy given": "SELECT * FROM draws WHERE galaxy = 'G001' AND object_id = '{id}'",
     "one cluster's draws, id alone": "SELECT * FROM draws WHERE object_id = '{id}'",
-    "1000 draws of a cluster, galaxy given": "FROM sample_draws('{id}', 1000, in_galaxy := 'G007')",
+    "1000 draws of a cluster, galaxy given": "FROM sample_draws('{id}', 1000, in_galaxy := 'G001')",
     "1000 draws of a cluster, id alone": "FROM sample_draws('{id}', 1000)",
-    "young ones of a galaxy": "SELECT object_id FROM posterior WHERE galaxy = 'G007' AND log_age_q84 < 7",
-    "P(young) of a galaxy's draws": "SELECT count(*) FROM draws WHERE galaxy = 'G007' AND "
+    "young ones of a galaxy": "SELECT object_id FROM posterior WHERE galaxy = 'G001' AND log_age_q84 < 7",
+    "P(young) of a galaxy's draws": "SELECT count(*) FROM draws WHERE galaxy = 'G001' AND "
     "p_below(log_age, log_weight, 7) > 0.9",
-    "P(young and massive) of a galaxy's draws": "SELECT count(*) FROM draws WHERE galaxy = 'G007' AND "
+    "P(young and massive) of a galaxy's draws": "SELECT count(*) FROM draws WHERE galaxy = 'G001' AND "
     "p_all([each_below(log_age, 7), each_above(log_mass, 4)], log_weight) > 0.9",
     "weighted quantile of a galaxy's draws": "SELECT avg(weighted_quantile(log_age, log_weight, 0.9)) "
-    "FROM draws WHERE galaxy = 'G007'",
+    "FROM draws WHERE galaxy = 'G001'",
     "cone search": "SELECT count(*) FROM cone(180, 0, 1)",
     "full scan: medians by galaxy": "SELECT galaxy, median(log_age_q50), median(log_mass_q50) FROM posterior "
     "GROUP BY galaxy",
@@ -170,10 +170,10 @@ def measure(folder: Path, long: dict[str, str]) -> None:
     print("   wall     cpu     rows  query")
     found = {}
     for name, sql in (QUERIES | long).items():
-        found[name] = timed(folder, sql.replace("{id}", "G007-12345"), 1 if name in long else 3)
+        found[name] = timed(folder, sql.replace("{id}", "G001-1234"), 1 if name in long else 3)
         print(line(found[name], name), flush=True)
     start = time.perf_counter()
-    sql = QUERIES["one cluster's draws, galaxy given"].replace("{id}", "G007-12345")
+    sql = QUERIES["one cluster's draws, galaxy given"].replace("{id}", "G001-1234")
     subprocess.run(
         [sys.executable, "-m", "batchflow", "query", str(folder), sql], check=True, capture_output=True
     )
