@@ -61,7 +61,9 @@ def prepare(run: Path, folder: Path, objects: int) -> Problem:
         plan = plan_infer(session.job, session.run, [part])
         if plan is None:
             raise SystemExit(f"{run} has no model")
-        return Problem(folder, pq.read_table(part.path, partitioning=None), _settings(plan, session))
+        # A copy bears no seal of the file that it comes from.
+        clusters = pq.read_table(part.path, partitioning=None).replace_schema_metadata()
+        return Problem(folder, clusters, _settings(plan, session))
 
 
 def seconds(work: Callable[[], Any], now: Clock) -> float:
