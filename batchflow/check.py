@@ -200,6 +200,10 @@ def _cigale(job: Job) -> dict[str, Any]:
 
 def _output_problems(job: Job) -> list[str]:
     root = job.output.resolve()
+    try:
+        root.exists()
+    except OSError as error:
+        return [f"output = {str(job.output)!r}: {error.strerror}"]
     if root.exists() and not root.is_dir():
         return [f"output = {str(job.output)!r} is a file; give a folder"]
     parent = next(folder for folder in (root, *root.parents) if folder.exists())

@@ -171,6 +171,11 @@ def test_job_file(data):
     job_file(data)
 
 
+@pytest.mark.parametrize("name", ['"c.csv"', '"run"'])
+def test_job_file_with_a_name_that_is_too_long(name):
+    job_file(JOB.replace(name, f'"{"x" * 300}"').encode())
+
+
 @given(st.sampled_from(KEYS), st.sampled_from(VALUES) | st.text(max_size=8))
 @FEW
 def test_override(key, value):
