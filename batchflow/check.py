@@ -6,6 +6,7 @@ import os
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from batchflow.catalogue.files import check_files, check_input, find_files
@@ -13,6 +14,7 @@ from batchflow.catalogue.read import CatalogueReader
 from batchflow.config import CatalogueSettings, Job
 from batchflow.errors import UserError
 from batchflow.infer.nuisance import grid_use, why_no_grid
+from batchflow.paths import RunFolder
 from batchflow.prior_settings import NUISANCES
 
 BYTES_PER_VALUE = 4
@@ -198,17 +200,30 @@ def _cigale(job: Job) -> dict[str, Any]:
 
 def _output_problems(job: Job) -> list[str]:
     root = job.output.resolve()
+    try:
+        root.exists()
+    except OSError as error:
+        return [f"output = {str(job.output)!r}: {error.strerror}"]
     if root.exists() and not root.is_dir():
         return [f"output = {str(job.output)!r} is a file; give a folder"]
     parent = next(folder for folder in (root, *root.parents) if folder.exists())
     if not os.access(parent, os.W_OK):
         return [f"output = {str(job.output)!r}: {parent} is not writable"]
-    free = shutil.disk_usage(parent).free
-    if free < (need := _mock_bytes(job)):
-        return [
-            f"mocks.rows = {job.mocks.rows:,} need {need / 1e9:.1f} GB; {parent} has {free / 1e9:.1f} GB free"
-        ]
-    return []
+    return _space_problems(job, parent)
+
+
+def _space_problems(job: Job, disk: Path) -> list[str]:
+    """Whether the mocks that are not there yet have room; the rest of a run is small beside them."""
+    there = len(list(RunFolder(job.output.resolve()).mocks.glob("shard-*.parquet")))
+    left = max(0.0, 1 - there * job.mocks.rows_per_shard / job.mocks.rows)
+    need = left * _mock_bytes(job)
+    free = shutil.disk_usage(disk).free
+    if need <= free:
+        return []
+    return [
+        f"mocks.rows = {job.mocks.rows:,} need {need / 1e6:,.0f} MB more; {disk} has {free / 1e6:,.0f} MB "
+        "free: free space, or choose another output"
+    ]
 
 
 def _mock_bytes(job: Job) -> float:

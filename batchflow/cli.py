@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 from typing import NoReturn
@@ -22,6 +23,9 @@ app = typer.Typer(
 INPUT_WRONG = 2
 DAMAGED_PAGE = "could not verify page integrity"
 """What Arrow says of a page that does not fit its checksum."""
+BAD_PATHS = (errno.ENAMETOOLONG, errno.ELOOP, errno.EACCES)
+LINKS_IN_A_CIRCLE = "Symlink loop"
+"""What pathlib says of such a path, before Python 3.13."""
 
 app.command("run", help=stages.RUN_HELP)(stages.stage_command(tuple(stages.STAGE_HELP)))
 for _name, _text in stages.STAGE_HELP.items():
@@ -56,13 +60,21 @@ def main() -> NoReturn:
         _leave(INPUT_WRONG)
     except OSError as error:
         _os_error(error)
+    except RuntimeError as error:
+        if not str(error).startswith(LINKS_IN_A_CIRCLE):
+            raise
+        _tell(str(error))
+        _leave(INPUT_WRONG)
     _leave(0)
 
 
 def _os_error(error: OSError) -> NoReturn:
-    """Nobody reads on; or a page of a table is damaged, which is met where it is read; or anything else."""
+    """Nobody reads on; or a path or a page is bad, which is met where it is read; or anything else."""
     if DAMAGED_PAGE in str(error):
         _tell(f"{error}; `batchflow status JOB --verify` names the file")
+        _leave(INPUT_WRONG)
+    if error.errno in BAD_PATHS and error.filename is not None:
+        _tell(f"cannot open {error.filename}: {error.strerror}")
         _leave(INPUT_WRONG)
     if isinstance(error, BrokenPipeError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

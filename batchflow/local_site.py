@@ -11,6 +11,8 @@ from multiprocessing import resource_tracker
 from pathlib import Path
 from typing import Any
 
+import dask
+from dask.utils import parse_timedelta
 from distributed import Client, Nanny, Scheduler, SpecCluster
 from distributed.utils import silence_logging_cmgr
 
@@ -52,6 +54,8 @@ def existing_client(settings: ClusterSettings) -> Iterator[Client]:
     except (OSError, ValueError) as error:
         where = settings.address or str(settings.scheduler_file)
         raise UserError(f"cluster.address = {where!r}: no scheduler answers ({error})") from None
+    # The patience is for its start: a question to one that went away would wait for it as long.
+    client.rpc.timeout = parse_timedelta(dask.config.get("distributed.comm.timeouts.connect"))
     # A scheduler that goes away is an error of its own, with a message of its own.
     with silence_logging_cmgr(logging.CRITICAL), client, _told(client, settings):
         yield client

@@ -222,10 +222,16 @@ def read_table(path: str | Path, columns: Sequence[str] | None = None) -> pa.Tab
     refuse_damaged(damaged([Path(path)], most=0))
     wanted = None if columns is None else list(columns)
     try:
-        return pq.read_table(path, columns=wanted, partitioning=None, page_checksum_verification=True)
+        table = pq.read_table(path, columns=wanted, partitioning=None, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
         refuse_damaged(damaged([Path(path)], most=None), str(error).splitlines()[0])
         raise
+    return table.replace_schema_metadata(_unsealed(table.schema).metadata)
+
+
+def _unsealed(schema: pa.Schema) -> pa.Schema:
+    """Without the mark of a file with a checksum: copies that others write of the rows have none."""
+    return schema.with_metadata({key: value for key, value in (schema.metadata or {}).items() if key != MARK})
 
 
 def open_dataset(files: Sequence[str | Path], schema: pa.Schema | None = None) -> ds.Dataset:
@@ -251,7 +257,8 @@ def open_dataset(files: Sequence[str | Path], schema: pa.Schema | None = None) -
     refuse_damaged(damaged(map(Path, files)))
     options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
     format_ = ds.ParquetFileFormat(default_fragment_scan_options=options)
-    return ds.dataset(list(map(str, files)), format=format_, schema=schema)
+    found = ds.dataset(list(map(str, files)), format=format_, schema=schema)
+    return found.replace_schema(_unsealed(found.schema))
 
 
 def refuse_damaged(files: Sequence[Path], why: str = "") -> None:

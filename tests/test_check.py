@@ -1,5 +1,8 @@
 """What `check` says of a job's parameters."""
 
+import shutil
+from collections import namedtuple
+
 import pytest
 
 from batchflow.check import examine, problems
@@ -83,6 +86,20 @@ def test_mocks_take_the_space_of_every_drawn_parameter(tmp_path, shape):
     from batchflow.check import _mock_bytes
 
     assert _mock_bytes(job(tmp_path, f"rv = {shape}")) == 4 * 500_000 * (4 + 2)
+
+
+def test_mocks_that_are_there_need_no_more_space(tmp_path, monkeypatch):
+    Disk = namedtuple("Disk", "free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(5_000_000))
+    found = job(tmp_path)
+    (problem,) = problems(found)
+    assert "mocks.rows = 500,000 need 10 MB more" in problem
+    assert f"{tmp_path} has 5 MB free: free space, or choose another output" in problem
+    mocks = tmp_path / "run" / "mocks"
+    mocks.mkdir(parents=True)
+    for index in range(found.mocks.rows // found.mocks.rows_per_shard - 1):
+        (mocks / f"shard-{index:05d}.parquet").touch()
+    assert problems(found) == []
 
 
 def test_a_job_without_a_grid_says_so_and_can_not_ask_for_one(tmp_path):

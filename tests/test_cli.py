@@ -301,3 +301,19 @@ def test_help_status_and_query_load_no_heavy_library():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
     assert "JOB" in batchflow("run", "--help").stdout
+
+
+@pytest.mark.parametrize("command", ["check", "query", "jobs", "provenance"])
+@pytest.mark.parametrize("path", ["x" * 300, "circle"], ids=["too long", "circle"])
+def test_a_path_that_the_file_system_refuses_is_one_message(command, path, tmp_path, monkeypatch, capsys):
+    from batchflow.cli import main
+
+    (tmp_path / "circle").symlink_to("circle")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(
+        sys, "argv", ["batchflow", command, path, *(["SELECT 1"] if command == "query" else [])]
+    )
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert path in capsys.readouterr().err

@@ -106,3 +106,13 @@ def test_tables_of_one_unit_are_not_taken_for_each_other(tmp_path):
     assert make_plan("infer", {}, [unit]).complete
     unit.paths[0].write_bytes(unit.paths[1].read_bytes())
     assert make_plan("infer", {}, [unit]).left == (unit,)
+
+
+@pytest.mark.parametrize(
+    "read", [read_table, lambda path: open_dataset([path]).to_table()], ids=["file", "dataset"]
+)
+def test_a_copy_that_another_program_writes_of_the_rows_is_whole(path, read, tmp_path):
+    pq.write_table(read(path).slice(3, 5), tmp_path / "copy.parquet")
+    assert read_table(tmp_path / "copy.parquet").num_rows == 5
+    footer, rows = read_footer(tmp_path / "copy.parquet")
+    assert (footer["stage"], rows) == ("mocks", 5)

@@ -95,11 +95,13 @@ def check_input(path: Path) -> None:
     UserError
         When it is absent, a folder, unreadable or empty.
     """
-    if path.is_dir():
-        raise UserError(f'catalogue {path} is a folder; for all its files give the pattern "{path.name}/*"')
-    if not path.exists():
-        raise UserError(f"catalogue {path} does not exist{_beside(path)}")
     try:
+        if path.is_dir():
+            raise UserError(
+                f'catalogue {path} is a folder; for all its files give the pattern "{path.name}/*"'
+            )
+        if not path.exists():
+            raise UserError(f"catalogue {path} does not exist{_beside(path)}")
         with path.open("rb") as file:
             empty = not file.read(1)
     except OSError as error:

@@ -184,7 +184,8 @@ def _of_parquet(path: Path) -> dict[str, Any]:
     found = read_footer(path)
     if found is None:
         raise UserError(
-            f"{path} is no whole Parquet file of batchflow; it says nothing of where it comes from"
+            f"{path} is no whole Parquet file of batchflow: it was altered, or another program wrote it "
+            "anew; ask the file that it was made from"
         )
     footer, rows = found
     if EXPORTED in footer:

@@ -140,7 +140,8 @@ def _peer_versions(python: str) -> dict[str, str]:
         "print(json.dumps({d.name: d.version for d in distributions() if d.name in wanted}))"
     )
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
-    return json.loads(done.stdout)
+    found: dict[str, str] = json.loads(done.stdout)
+    return found
 
 
 def run_section(name: str, words: argparse.Namespace) -> dict[str, Any]:

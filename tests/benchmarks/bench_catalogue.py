@@ -101,7 +101,8 @@ def measure(kind: str, rows: int) -> dict[str, float]:
         for step in ("--make", "--ingest"):
             command = [sys.executable, __file__, step, name, "--types", kind, str(rows)]
             done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return json.loads(done.stdout)
+    found: dict[str, float] = json.loads(done.stdout)
+    return found
 
 
 def main() -> None:

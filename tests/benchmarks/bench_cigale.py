@@ -76,7 +76,8 @@ def draw(engine: Any, rows: int, seed: int) -> dict[str, np.ndarray]:
     rng = np.random.default_rng(seed)
     drawn = {"log_age": rng.uniform(6, 9, rows), "ebv": rng.uniform(0, 1.5, rows)}
     single = {name: column.astype(np.float32) for name, column in drawn.items()}
-    return engine.realise(single, {"log_age": (6.0, 9.0), "ebv": (0.0, 1.5)})
+    found: dict[str, np.ndarray] = engine.realise(single, {"log_age": (6.0, 9.0), "ebv": (0.0, 1.5)})
+    return found
 
 
 def main() -> None:
@@ -93,7 +94,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     from batchflow.physics.engine import open_engine
 
-    engine = open_engine({"engine": "cigale", "bands": list(BANDS)})
+    engine: Any = open_engine({"engine": "cigale", "bands": list(BANDS)})
     print(engine.describe()["pcigale"], " ".join(engine.chain.modules))
     values = draw(engine, options.rows, 0)
     steps = engine.steps["log_age"]
@@ -112,16 +113,16 @@ def main() -> None:
         seconds, _ = timed(partial(bare_loop, engine, second, *in_order))
         runs["bare, same order"].append(seconds)
         np.testing.assert_allclose(ours, bare, rtol=1e-12)
-    for name, seconds in runs.items():
-        rate = options.rows / statistics.median(seconds)
-        relative = statistics.median(runs["engine"]) / statistics.median(seconds) - 1
+    for name, taken in runs.items():
+        rate = options.rows / statistics.median(taken)
+        relative = statistics.median(runs["engine"]) / statistics.median(taken) - 1
         print(f"{name:<18} {rate:>8.0f} SED/s; the engine takes {relative:+.1%}")
     memory = []
     for block in range(10 if options.memory else 0):
         engine.fluxes(draw(engine, options.memory // 10, block))
         memory.append(resident())
         print(f"{(block + 1) * options.memory // 10:>8} mocks  {memory[-1]:.0f} MiB")
-    rates = {name: options.rows / statistics.median(seconds) for name, seconds in runs.items()}
+    rates = {name: options.rows / statistics.median(taken) for name, taken in runs.items()}
     report({"double": options.double, "seds_per_s": rates, "memory_mib": memory})
 
 

@@ -79,7 +79,7 @@ def _units(count: int, footer: dict[str, str]) -> list[Unit]:
 
 async def work(address: str, count: int) -> None:
     """Workers of Dask that are tasks of this one process, until their scheduler has gone."""
-    options = {"nthreads": 1, "resources": {CPU: 1}, "memory_limit": 0, "dashboard": False}
+    options: dict[str, Any] = {"nthreads": 1, "resources": {CPU: 1}, "memory_limit": 0, "dashboard": False}
     async with AsyncExitStack() as stack:
         made = [
             await stack.enter_async_context(Worker(address, host="127.0.0.1", name=f"sim-{i}", **options))

@@ -61,7 +61,9 @@ def prepare(run: Path, folder: Path, objects: int) -> Problem:
         plan = plan_infer(session.job, session.run, [part])
         if plan is None:
             raise SystemExit(f"{run} has no model")
-        return Problem(folder, pq.read_table(part.path, partitioning=None), _settings(plan, session))
+        # A copy bears no seal of the file that it comes from.
+        clusters = pq.read_table(part.path, partitioning=None).replace_schema_metadata()
+        return Problem(folder, clusters, _settings(plan, session))
 
 
 def seconds(work: Callable[[], Any], now: Clock) -> float:
@@ -71,9 +73,7 @@ def seconds(work: Callable[[], Any], now: Clock) -> float:
     return now() - start
 
 
-def through_disk(
-    problem: Problem, draws: int, grid: str, objects: int, now: Clock
-) -> tuple[float, Path, Path]:
+def through_disk(problem: Problem, draws: int, grid: str, objects: int, now: Clock) -> float:
     """Objects a second of a worker's task, which writes {grid}-posterior and {grid}-draws."""
     names = ("part", "warm", f"{grid}-posterior", f"{grid}-draws")
     part, warm, *outputs = (problem.folder / f"{name}.parquet" for name in names)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -108,9 +109,8 @@ def network_rates(model: Model, clusters: Clusters, ways: dict[str, Rescue | Non
     found = {}
     for name, rescue in ways.items():
         options = Options(DRAWS, True, 0, rescue)
-        found[name] = rate(
-            lambda part, how=options: draw_posteriors(model.proposal, part, how), clusters, SHARE["network"]
-        )
+        draws = partial(draw_posteriors, model.proposal, options=options)
+        found[name] = rate(draws, clusters, SHARE["network"])
     return found
 
 

@@ -17,6 +17,7 @@ import json
 import statistics
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +27,7 @@ from harness import BANDS, batchflow, report, wall_seconds, watch
 
 from batchflow.config import Job, load_job
 from batchflow.mocks.make import make_shard
-from batchflow.physics.engine import open_engine
+from batchflow.physics.engine import Engine, open_engine
 from batchflow.stages import mocks_settings
 
 SHARD = 100_000
@@ -63,7 +64,7 @@ def write_raw(path: Path, table: pa.Table) -> None:
     pq.write_table(table, path, compression="zstd", use_dictionary=False)
 
 
-def bare_shard(engine, random: np.random.Generator, path: Path) -> None:
+def bare_shard(engine: Engine, random: np.random.Generator, path: Path) -> None:
     """Draw, compute, write."""
     drawn = {name: random.uniform(*box, SHARD).astype(np.float32) for name, box in PARAMETERS.items()}
     per_mass = engine.fluxes({name: drawn[name] for name in engine.parameters})
@@ -77,7 +78,7 @@ def in_one_process(job: Job, folder: Path, shards: int) -> dict[str, float]:
     block = random.random((len(PARAMETERS) + len(BANDS), SHARD), dtype=np.float32)
     noise = pa.table({str(i): column for i, column in enumerate(block)})
     path = folder / "shard.parquet"
-    works: dict[str, Callable[[int], None]] = {
+    works: dict[str, Callable[[int], object]] = {
         "raw_writing": lambda _: write_raw(path, noise),
         "bare_loop": lambda _: bare_shard(engine, random, path),
         "shards": lambda i: make_shard(str(path), {"index": i, "rows": SHARD}, settings, {}),
@@ -85,14 +86,15 @@ def in_one_process(job: Job, folder: Path, shards: int) -> dict[str, float]:
     times: dict[str, list[float]] = {name: [] for name in works}
     for turn in range(shards + 1):
         for name, work in works.items():
-            times[name].append(wall_seconds(lambda work=work, turn=turn: work(turn)))
+            times[name].append(wall_seconds(partial(work, turn)))
     return {name: SHARD / statistics.median(values[1:]) for name, values in times.items()}
 
 
 def by_command(folder: Path, rows: int, workers: int) -> float:
     """Rows a second of the stage, the cluster's start not counted."""
     watch(batchflow("mocks", str(write_job(folder, rows, workers))))
-    return json.loads((folder / "run" / "logs" / "stages.json").read_text())["mocks"]["mocks_per_second"]
+    stages = json.loads((folder / "run" / "logs" / "stages.json").read_text())
+    return float(stages["mocks"]["mocks_per_second"])
 
 
 def main() -> None:

@@ -31,11 +31,12 @@ from torch import Tensor, nn
 from batchflow.config import Job, load_job
 from batchflow.flow.checkpoint import load_model, new_network
 from batchflow.flow.density import with_mass
+from batchflow.flow.description import HISTORY_FILE
 from batchflow.flow.features import Features, Observations, make_features
 from batchflow.machine import cores
 from batchflow.physics.engine import open_engine
 from batchflow.train.data import Mocks, open_shards
-from batchflow.train.fit import HISTORY_FILE, train
+from batchflow.train.fit import train
 from batchflow.train.history import read_history
 from batchflow.train.optimise import one_cycle
 from batchflow.train.prepare import prepare
@@ -58,7 +59,13 @@ class Data(NamedTuple):
 
     def rows(self, index: Any) -> Data:
         """Some of the rows."""
-        return Data(*(part.rows(index) if hasattr(part, "rows") else part[index] for part in self))
+        return Data(
+            self.theta[index],
+            self.features.rows(index),
+            self.seen.rows(index),
+            self.survey[index],
+            self.plain[index],
+        )
 
 
 class Trained(NamedTuple):
@@ -124,14 +131,14 @@ def fit_module(
         optimiser.param_groups[0]["lr"] = RATE * one_cycle(spent / seconds)
         value = loss(data.rows(torch.randint(0, len(data.theta), (BATCH,))))
         optimiser.zero_grad()
-        value.backward()
+        value.backward()  # type: ignore[no-untyped-call]  # torch's own
         nn.utils.clip_grad_norm_(module.parameters(), 1.0)
         optimiser.step()
         rows += BATCH
     return rows, spent
 
 
-def zuko_flow(context: int) -> nn.Module:
+def zuko_flow(context: int) -> Any:
     """Zuko's neural spline flow as couplings, of batchflow's size."""
     import zuko
 
@@ -147,11 +154,12 @@ def train_zuko_plain(data: Data, held_out: Data, seconds: float) -> Trained:
     flow = zuko_flow(64)
 
     def loss(some: Data) -> Tensor:
-        return -flow(encoder(some.plain)).log_prob((some.theta - centre) / spread).mean() + spread.log().sum()
+        log_prob: Tensor = flow(encoder(some.plain)).log_prob((some.theta - centre) / spread)
+        return spread.log().sum() - log_prob.mean()
 
     rows, spent = fit_module(nn.ModuleList([encoder, flow]), loss, data, seconds)
 
-    def draw(some: Data, n: int) -> Tensor:
+    def draw(some: Data, n: int) -> Any:
         with torch.no_grad():
             return flow(encoder(some.plain)).rsample_and_log_prob((n,))[0]
 
@@ -162,9 +170,12 @@ def train_zuko_plain(data: Data, held_out: Data, seconds: float) -> Trained:
 class ZukoInside(nn.Module):
     """zuko's flow with the surface of `flow.model.ConditionalFlow`, on the logit of the unit cube."""
 
+    own: Any
+    """batchflow's flow: its encoder, and the narrow layer behind it."""
+
     def __init__(self, own: nn.Module) -> None:
         super().__init__()
-        self.own = own  # its encoder and the narrow layer behind it
+        self.own = own
         self.flow = zuko_flow(64)
 
     def encode(self, features: Tensor) -> Tensor:
@@ -173,13 +184,15 @@ class ZukoInside(nn.Module):
         for place, layer in enumerate(self.own.encoder):
             update = torch.relu(layer(hidden))
             hidden = hidden + update if place else update
-        return self.own.context[0](hidden)
+        context: Tensor = self.own.context[0](hidden)
+        return context
 
     def log_prob(self, unit: Tensor, context: Tensor) -> Tensor:
         """As `ConditionalFlow.log_prob`."""
         inner = unit.clamp(1e-6, 1 - 1e-6)
         slope = (inner * (1 - inner)).log().sum(-1)
-        return self.flow(context).log_prob(inner.logit()) - slope
+        log_prob: Tensor = self.flow(context).log_prob(inner.logit())
+        return log_prob - slope
 
     def transport(self, base: Tensor, context: Tensor) -> tuple[Tensor, Tensor]:
         """As `ConditionalFlow.transport`, from random numbers of zuko's own."""
@@ -193,12 +206,13 @@ def train_zuko_ours(training: Any, data: Data, held_out: Data, seconds: float) -
     """Zuko's flow inside batchflow's density."""
     network = new_network(training.specification, 0)
     prepare(network, training.shards, 0, training.fluxes)
-    density = network.density
+    density: Any = network.density
     density.flow = ZukoInside(density.flow)
     weights = nn.ModuleList([density.flow.flow, density.flow.own.encoder, density.flow.own.context[0]])
 
     def loss(some: Data) -> Tensor:
-        return -density.log_prob(some.theta, density.condition(some.features)).mean()
+        log_prob: Tensor = density.log_prob(some.theta, density.condition(some.features))
+        return -log_prob.mean()
 
     rows, spent = fit_module(weights, loss, data, seconds)
 

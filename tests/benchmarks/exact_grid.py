@@ -64,15 +64,17 @@ class ExactGrid:
         """Ln of the evidence [ln mJy^-n_bands]; flux (n, n_bands), depth (n, 1)."""
         return np.array([self._one(*pair) for pair in zip(flux, depth[:, 0], strict=True)])
 
-    def log_joint(self, theta: Floats, flux: Floats, depth: Floats) -> Floats:
+    def log_joint(self, theta: Floats, flux: Floats, depth: Floats | float) -> Floats:
         """Ln of likelihood and prior at log_age, log_mass, ebv: theta (n, 3)."""
         per_mass = self.table.fluxes({"log_age": theta[:, 0], "ebv": theta[:, 2]})
         model = per_mass * 10 ** (theta[:, 1] - self.log_shift)[:, None]
-        return self._log_likelihood(flux, depth, model) - np.log(self.volume)
+        found: Floats = self._log_likelihood(flux, depth, model) - np.log(self.volume)
+        return found
 
     def _log_likelihood(self, flux: Floats, depth: Floats | float, model: Floats) -> Floats:
         variance = depth**2 + (self.fraction * model) ** 2
-        return -0.5 * ((flux - model) ** 2 / variance + np.log(2 * np.pi * variance)).sum(-1)
+        found: Floats = -0.5 * ((flux - model) ** 2 / variance + np.log(2 * np.pi * variance)).sum(-1)
+        return found
 
     def _one(self, flux: Floats, depth: float) -> float:
         centre, _ = self._mass(flux, depth, self.corners)

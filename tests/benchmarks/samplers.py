@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from bench_reference import DISTANCE, FRACTION, observe
+from bench_reference import DISTANCE, FRACTION, JOB, observe
 from exact_grid import ExactGrid
 
 from batchflow.config import load_job
@@ -88,7 +88,8 @@ def emcee_draws(log_density: LogDensity, edges: Floats, draws: int) -> float:
     """Walk until the chains hold enough independent draws; how many they hold."""
     emcee = importlib.import_module("emcee")
     random = np.random.default_rng(0)
-    tried = random.uniform(*edges.T, (4096, 3))
+    low, high = edges.T
+    tried = random.uniform(low, high, (4096, 3))
     level = log_density(tried)
     share = np.exp(level - level.max())
     start = tried[random.choice(len(tried), WALKERS, p=share / share.sum())]
@@ -107,8 +108,11 @@ def nautilus_draws(log_density: LogDensity, edges: Floats, draws: int) -> float:
     """Nested sampling with neural boundaries, until there are enough effective draws."""
     nautilus = importlib.import_module("nautilus")
 
+    low, high = edges.T
+
     def prior(unit: Floats) -> Floats:
-        return edges[:, 0] + unit * (edges[:, 1] - edges[:, 0])
+        scaled: Floats = low + unit * (high - low)
+        return scaled
 
     sampler = nautilus.Sampler(
         prior, log_density, n_dim=3, n_live=LIVE_POINTS, n_networks=1, vectorized=True, seed=0
@@ -141,7 +145,7 @@ def batched(run: Path, name: str, sizes: list[int], seconds: float, folder: Path
     """Objects a second of a network of sbi or zuko, after a short training."""
     import bench_peers
 
-    _, data, held_out = bench_peers.problem(load_job(bench_peers.JOB, [f"output={folder}/peer"]), folder)
+    _, data, held_out = bench_peers.problem(load_job(JOB, [f"output={folder}/peer"]), folder)
     if name == "sbi":
         trained = bench_peers.train_sbi("nsf", data, held_out, seconds)
     else:

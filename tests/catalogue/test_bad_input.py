@@ -215,3 +215,8 @@ def test_a_row_that_is_no_text_far_below_the_header_is_one_message(tmp_path, cap
     with pytest.raises(UserError, match=r"not text in UTF-8.*iconv"):
         list(CatalogueReader(entry, ("wfc3_f275w",)).pieces())
     assert capfd.readouterr().err == ""
+
+
+def test_a_name_too_long_for_a_file_is_one_message(tmp_path):
+    with pytest.raises(UserError, match="cannot be read: File name too long"):
+        check_input(tmp_path / ("x" * 300))

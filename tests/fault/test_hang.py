@@ -61,6 +61,7 @@ def wait_for(path):
         time.sleep(0.05)
 
 
+@pytest.mark.fault(3)
 def test_a_unit_that_always_hangs_is_set_aside_and_the_others_are_done(client):
     done = []
     failures = run_units(client, hang_at_two, units(4), Pool(CPU, 2), lambda unit, value: done.append(value))
@@ -73,6 +74,7 @@ def test_a_unit_that_always_hangs_is_set_aside_and_the_others_are_done(client):
     assert "in hang_at_two" in trace
 
 
+@pytest.mark.fault(0)
 def test_a_unit_that_says_it_is_alive_may_take_as_long_as_it_needs(client):
     done = []
     assert (
@@ -96,6 +98,7 @@ def test_a_unit_whose_client_has_gone_ends(client, tmp_path):
     assert (tmp_path / "ended").read_text() == "nobody waits for u any more"
 
 
+@pytest.mark.fault(0)
 def test_outside_a_worker_nothing_is_watched():
     alive()
     assert watched(lambda a: a + 1, "u", {"a": 1}, Limit(1.0, "nowhere")) == 2

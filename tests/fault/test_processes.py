@@ -77,6 +77,7 @@ def nothing_is_left(job: Path) -> None:
     assert not (job.parent / "run" / "scratch").exists()
 
 
+@pytest.mark.fault(len(IN_WORKERS))
 def test_a_worker_killed_in_every_stage_is_made_up_for_in_the_same_run(job, unbroken):
     well(batchflow(job, FAULTS=faults("kill", *IN_WORKERS)))
     assert met(job) == len(IN_WORKERS)
@@ -84,6 +85,7 @@ def test_a_worker_killed_in_every_stage_is_made_up_for_in_the_same_run(job, unbr
     assert same_results(job.parent / "run", unbroken)
 
 
+@pytest.mark.fault(8)
 def test_a_client_killed_in_every_stage_goes_on_to_the_same_result(job, unbroken):
     whose = {
         "kill": ("*/catalogue/*/part-00000.parquet", "*/report/index.html"),
@@ -147,6 +149,7 @@ def test_a_worker_that_cannot_even_speak_is_ended_too(job, unbroken, action):
     assert same_tables(job.parent / "run", unbroken, "mocks") == 2
 
 
+@pytest.mark.fault(4)
 def test_a_unit_beyond_its_workers_memory_is_made_up_for_or_set_aside(job, unbroken):
     limit = "cluster.memory_limit=1GiB"
     done = batchflow(job, "mocks", limit, FAULTS=faults("eat", SHARD), FAULT_TIMES="3")

@@ -22,7 +22,7 @@ from targets import (
     table_bytes,
 )
 
-FEW = settings(max_examples=12, deadline=None, suppress_health_check=list(HealthCheck))
+FEW = settings(max_examples=12, derandomize=True, deadline=None, suppress_health_check=list(HealthCheck))
 VALUES = [
     "0",
     "-1",
@@ -169,6 +169,11 @@ WORDS = st.sampled_from(
 @FEW
 def test_job_file(data):
     job_file(data)
+
+
+@pytest.mark.parametrize("name", ['"c.csv"', '"run"'])
+def test_job_file_with_a_name_that_is_too_long(name):
+    job_file(JOB.replace(name, f'"{"x" * 300}"').encode())
 
 
 @given(st.sampled_from(KEYS), st.sampled_from(VALUES) | st.text(max_size=8))
