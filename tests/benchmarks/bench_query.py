@@ -35,19 +35,19 @@ GALAXIES = 40
 
 QUERIES = {
     "one cluster's summary, galaxy given": "SELECT * FROM posterior "
-    "WHERE galaxy = 'G001' AND object_id = '{id}'",
+    "WHERE galaxy = 'G007' AND object_id = '{id}'",
     "one cluster's summary, id alone": "SELECT galaxy, log_age_q50 FROM posterior WHERE object_id = '{id}'",
-    "one cluster's draws, galaxy given": "SELECT * FROM draws WHERE galaxy = 'G001' AND object_id = '{id}'",
+    "one cluster's draws, galaxy given": "SELECT * FROM draws WHERE galaxy = 'G007' AND object_id = '{id}'",
     "one cluster's draws, id alone": "SELECT * FROM draws WHERE object_id = '{id}'",
-    "1000 draws of a cluster, galaxy given": "FROM sample_draws('{id}', 1000, in_galaxy := 'G001')",
+    "1000 draws of a cluster, galaxy given": "FROM sample_draws('{id}', 1000, in_galaxy := 'G007')",
     "1000 draws of a cluster, id alone": "FROM sample_draws('{id}', 1000)",
-    "young ones of a galaxy": "SELECT object_id FROM posterior WHERE galaxy = 'G001' AND log_age_q84 < 7",
-    "P(young) of a galaxy's draws": "SELECT count(*) FROM draws WHERE galaxy = 'G001' AND "
+    "young ones of a galaxy": "SELECT object_id FROM posterior WHERE galaxy = 'G007' AND log_age_q84 < 7",
+    "P(young) of a galaxy's draws": "SELECT count(*) FROM draws WHERE galaxy = 'G007' AND "
     "p_below(log_age, log_weight, 7) > 0.9",
-    "P(young and massive) of a galaxy's draws": "SELECT count(*) FROM draws WHERE galaxy = 'G001' AND "
+    "P(young and massive) of a galaxy's draws": "SELECT count(*) FROM draws WHERE galaxy = 'G007' AND "
     "p_all([each_below(log_age, 7), each_above(log_mass, 4)], log_weight) > 0.9",
     "weighted quantile of a galaxy's draws": "SELECT avg(weighted_quantile(log_age, log_weight, 0.9)) "
-    "FROM draws WHERE galaxy = 'G001'",
+    "FROM draws WHERE galaxy = 'G007'",
     "cone search": "SELECT count(*) FROM cone(180, 0, 1)",
     "full scan: medians by galaxy": "SELECT galaxy, median(log_age_q50), median(log_mass_q50) FROM posterior "
     "GROUP BY galaxy",
