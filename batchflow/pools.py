@@ -235,7 +235,7 @@ class BatchCluster(SpecCluster):
             self.worker_spec[name] = _specification(plan, name, count)
 
     def _update_worker_status(self, op: str, message: Any) -> None:
-        # SpecCluster's own would forget the job of a worker that left; ours are closed by `_drop_lost`.
+        # SpecCluster's own would forget the job of a worker that left; ours go when `_look` finds them lost.
         super(SpecCluster, self)._update_worker_status(op, message)
 
 

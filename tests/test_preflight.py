@@ -22,7 +22,7 @@ def test_a_machine_that_can_do_the_job(tmp_path):
     command = [sys.executable, "-m", "batchflow", "check", str(JOB), "--cluster", "--json", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout[done.stdout.index("[\n") :])
+    found = json.loads(done.stdout)["cluster"]
     states = {(item["where"].split()[0], item["what"]): item["state"] for item in found}
     assert {key for key in states if key[0] == "CPU"} == {
         ("CPU", what) for what in ("worker", "versions", "scratch", "shared files", "bandwidth")

@@ -19,6 +19,7 @@ from batchflow.errors import UserError
 
 if TYPE_CHECKING:
     from batchflow.config import Job
+    from batchflow.preflight import Finding
 
 UNITS_FAILED = 3
 
@@ -98,29 +99,28 @@ def check(
 
     given = load_job(job, overrides or [])
     found = examine(given)
-    if as_json:
-        print_json({"problems": found.problems, "job": found.description})
-    elif not found.problems:
+    if not (as_json or found.problems):
         print_pairs(f"{job} is in order", found.description)
-    if found.problems:
-        raise UserError("\n  ".join([f"{job}:", *found.problems]))
-    if cluster:
-        _check_cluster(given, as_json)
-
-
-def _check_cluster(job: Job, as_json: bool) -> None:
-    from batchflow.preflight import preflight
-
-    findings = preflight(job)
+    findings = _preflight(given) if cluster and not found.problems else None
     if as_json:
-        print_json([vars(item) for item in findings])
-    else:
+        told = {} if findings is None else {"cluster": [vars(item) for item in findings]}
+        print_json({"problems": found.problems, "job": found.description} | told)
+    elif findings is not None:
         table = Table("where", "what", "", "found")
         for item in findings:
             table.add_row(item.where, item.what, item.state, item.text)
         results().print(table)
-    if wrong := [f"{item.where}: {item.what}: {item.text}" for item in findings if item.state == "wrong"]:
+    if found.problems:
+        raise UserError("\n  ".join([f"{job}:", *found.problems]))
+    wrong = [f"{item.where}: {item.what}: {item.text}" for item in findings or () if item.state == "wrong"]
+    if wrong:
         raise UserError("\n  ".join(["the cluster cannot do this job:", *wrong]))
+
+
+def _preflight(job: Job) -> list[Finding]:
+    from batchflow.preflight import preflight
+
+    return preflight(job)
 
 
 def status(

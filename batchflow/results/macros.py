@@ -30,11 +30,11 @@ class Macro:
         return f"CREATE MACRO {self.name}({self.arguments}) {kind} {self.body}"
 
 
-def _probability(condition: str) -> str:
-    """Share of weight of the draws that fulfil a condition on ``value_``, the draw."""
+def _probability(condition: str, edges: str) -> str:
+    """Share of weight of the draws that fulfil a condition on ``value_``, the draw; NULL where an edge is."""
     # Names of lambda arguments are odd, so that no column of a query's own is taken for them.
     chosen = f"list_transform(draws, lambda value_: CASE WHEN {condition} THEN 1::DOUBLE ELSE 0 END)"
-    return f"list_inner_product({chosen}, {_WEIGHTS}) / {_TOTAL}"
+    return f"CASE WHEN {edges} IS NOT NULL THEN list_inner_product({chosen}, {_WEIGHTS}) / {_TOTAL} END"
 
 
 _WEIGHTS = "list_transform(log_weights, lambda weight_: exp(weight_::DOUBLE))"
@@ -85,21 +85,21 @@ SCALARS = (
     Macro(
         "p_between",
         "draws, log_weights, low, high",
-        _probability("value_ BETWEEN low AND high"),
+        _probability("value_ BETWEEN low AND high", "low + high"),
         "probability that a parameter lies in a range",
         "p_between(log_age, log_weight, 6, 7)",
     ),
     Macro(
         "p_above",
         "draws, log_weights, edge",
-        _probability("value_ >= edge"),
+        _probability("value_ >= edge", "edge"),
         "probability that a parameter is at least so much",
         "p_above(log_mass, log_weight, 5)",
     ),
     Macro(
         "p_below",
         "draws, log_weights, edge",
-        _probability("value_ < edge"),
+        _probability("value_ < edge", "edge"),
         "probability that a parameter is less",
         "p_below(log_age, log_weight, 7)",
     ),

@@ -58,7 +58,7 @@ def objects_table(
     Returns
     -------
     pyarrow.Table
-        A row an object; README's section on validation describes the columns.
+        A row an object; docs/columns.md has the columns.
     """
     published = {name: numbers(catalogue, f"published_{name}") for name in PUBLISHED}
     rows = np.flatnonzero(np.logical_or.reduce([np.isfinite(values) for values in published.values()]))

@@ -93,7 +93,11 @@ ROWS: tuple[tuple[str, Cell, str], ...] = (
     ("efficiency of clusters, 5th, 50th percentile", of_clusters, "yes: counted"),
     ("gap to the exact posterior at truths [nats]", figure("gap_nats", "network"), "yes"),
     ("divergence from exact draws [nats]", figure("kl_exact", "network"), "yes: it agrees with the gap"),
-    ("C2ST of the network alone", figure("c2st", "network"), "yes: the share that a classifier tells right; .5 is none"),
+    (
+        "C2ST of the network alone",
+        figure("c2st", "network"),
+        "yes: the share that a classifier tells right; .5 is none",
+    ),
     ("C2ST of weighted draws", figure("c2st", "weighted"), "yes: not told from exact draws"),
     ("C2ST of two exact sets", figure("c2st", "exact"), "yes: the floor"),
     ("68 % interval holds the truth", calibration("coverage_68", "delivered"), "yes, to ± .010"),

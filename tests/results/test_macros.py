@@ -57,6 +57,8 @@ def test_probabilities(run):
     either = value(run, "p_any([each_below(v, 6.5), each_above(v, 7)], w)", 1)
     assert either + both == pytest.approx(1, abs=1e-6)
     assert value(run, "p_all([each_between(v, 6.5, 7)], w)", 1) == pytest.approx(both, rel=1e-6)
+    for unknown in ("p_below(v, w, NULL)", "p_above(v, w, NULL)", "p_between(v, w, NULL, 7)"):
+        assert value(run, unknown, 1) is None  # such as a published age that is not there
 
 
 def test_a_cluster_without_draws_has_no_probability(run):
