@@ -179,7 +179,7 @@ def draw_posteriors(proposal: Proposal, clusters: Clusters, options: Options) ->
     # The rescue draws by the functions of this module.
     from batchflow.infer.rescue import grid_alone, rescue
 
-    size = max(1, draws_at_once(proposal) // options.draws)
+    size = clusters_at_once(proposal, options.draws)
     starts = range(0, 0 if grid_alone(proposal, options) else len(index), size)
     chunks = [index[start : start + size] for start in starts]
     with torch.inference_mode():
@@ -188,9 +188,10 @@ def draw_posteriors(proposal: Proposal, clusters: Clusters, options: Options) ->
         return rescue(proposal, clusters, draws, options)
 
 
-def draws_at_once(proposal: Proposal) -> int:
-    """Draws to work on together: fewer where each occupies many rows."""
-    return ROWS_IN_CHUNK // -(-proposal.model.rows_a_draw // ROWS_A_DRAW)
+def clusters_at_once(proposal: Proposal, draws: int) -> int:
+    """Clusters to draw together, `ROWS_TOGETHER` or a multiple: fewer where each draw occupies many rows."""
+    size = ROWS_IN_CHUNK // -(-proposal.model.rows_a_draw // ROWS_A_DRAW) // draws
+    return ROWS_TOGETHER * max(1, size // ROWS_TOGETHER)
 
 
 def draw_flow(proposal: Proposal, clusters: Clusters, options: Options, turn: int = 0) -> Draws:

@@ -19,8 +19,8 @@ from batchflow.infer.draw import (
     Options,
     Proposal,
     Rescue,
+    clusters_at_once,
     draw_flow,
-    draws_at_once,
     weigh_sample,
 )
 from batchflow.infer.exact_summary import exact_summaries, find_posteriors, sample_grid
@@ -68,7 +68,7 @@ def rescue(proposal: Proposal, clusters: Clusters, draws: Draws, options: Option
     turns = max(1, way.max_draws // options.draws)
     if turns > 1 and not alone:
         hopeful = _low(clusters, draws, way) & (draws.efficiency * turns >= way.min_efficiency)
-        size = max(1, draws_at_once(proposal) // options.draws)
+        size = clusters_at_once(proposal, options.draws)
         more = _each(clusters, np.flatnonzero(hopeful), size, _more_draws(proposal, options, turns))
         _put(draws, more, Flag.MORE_DRAWS)
     if use != "never":

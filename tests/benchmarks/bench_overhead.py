@@ -5,7 +5,8 @@
 RUN is a finished run of bench_reference.py. Mocks and inference; the loop calls, in a process of its own with
 the environment of a worker, the very function that the worker calls, with the same arguments. They take
 turns, both with their libraries loaded and their model open. Units are of the default size: 100,000 mocks,
-2000 clusters. Figures are the medians of the turns:
+2000 clusters, without the exact quantiles that would make each unit ten times longer. Figures are the
+medians of the turns:
 
   overhead      processor time of all processes (client, scheduler, nannies, worker) over the loop's, less 1.
                 What they use while nothing runs (`idle`, seconds a second) is counted for the time that the
@@ -144,7 +145,8 @@ def of_infer(objects: int, words: argparse.Namespace) -> dict[str, Any]:
     """Figures of so many clusters of one galaxy."""
     with tempfile.TemporaryDirectory() as folder:
         write_catalogue(Path(folder) / "catalogue.parquet", objects, words.run, galaxies=1)
-        path = write_job(Path(folder), words.run, words.draws, ["cluster.cpu_workers=1"])
+        sets = ["cluster.cpu_workers=1", "infer.grid=fallback"]
+        path = write_job(Path(folder), words.run, words.draws, sets)
         return measure(load_job(path, []), infer_stage, infer_work, words.turns)
 
 
@@ -155,7 +157,7 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--objects", type=int, default=6000)
     parser.add_argument("--draws", type=int, default=200)
-    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--turns", type=int, default=3)
     words = parser.parse_args()
     found = {"mocks": parted(*(of_mocks(words.rows // share, words.turns) for share in (3, 1)))}
     print(found, flush=True)
