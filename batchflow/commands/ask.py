@@ -20,6 +20,8 @@ from batchflow.errors import UserError
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from batchflow.paths import RunFolder
+
 EPILOG = (
     "Views: mocks, catalogue, posterior, draws, fit, history, validation, population, as far as the run has "
     "got; --tables lists their columns, --macros the helpers: p_between, p_all, weighted_quantile, has_flag, "
@@ -57,8 +59,7 @@ def query(
 ) -> None:
     """Ask a question in SQL: probabilities from draws, places on the sky, flags; reads, never writes."""
     from batchflow.paths import RunFolder
-    from batchflow.results.contents import absent_ids
-    from batchflow.results.output import answer_provenance, check_output, print_answer, write_answer
+    from batchflow.results.output import check_output, print_answer
     from batchflow.results.query import Limits, answer
     from batchflow.results.unfinished import unfinished_stages
 
@@ -73,12 +74,11 @@ def query(
         for text in unfinished_stages(folder):
             print(f"unfinished: {text}", file=sys.stderr)
         if out is not None:
-            written = write_answer(found, out, chosen, answer_provenance(folder, statement))
-            print(f"{out}: {written:,} rows", file=sys.stderr)
+            _write(found, out, chosen, (folder, statement))
         elif chosen != "table":
             print_answer(found, chosen, sys.stdout.buffer)
         elif not _print_rows(found, rows):
-            print("\n".join(["no row fulfils the query", *absent_ids(run, statement)]), file=sys.stderr)
+            _say_why_none(run, statement)
 
 
 def _list(run: Path, tables: bool, as_json: bool) -> None:
@@ -100,6 +100,20 @@ def _statement(sql: str, file: str) -> str:
         return sys.stdin.read() if file == "-" else Path(file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"--file {file} cannot be read: {error}") from None
+
+
+def _write(found: pa.RecordBatchReader, out: Path, form: str, asked: tuple[RunFolder, str]) -> None:
+    """Write the answer to a file, with what was asked of which run."""
+    from batchflow.results.output import write_answer
+    from batchflow.results.provenance import answer_provenance
+
+    print(f"{out}: {write_answer(found, out, form, answer_provenance(*asked)):,} rows", file=sys.stderr)
+
+
+def _say_why_none(run: Path, statement: str) -> None:
+    from batchflow.results.contents import absent_ids
+
+    print("\n".join(["no row fulfils the query", *absent_ids(run, statement)]), file=sys.stderr)
 
 
 def _print_rows(found: pa.RecordBatchReader, rows: int) -> bool:

@@ -8,8 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from batchflow.paths import RunFolder
-from batchflow.results.guard import compared_ids, parse_query
-from batchflow.results.ids import nearest_ids
+from batchflow.results.guard import compared_ids
 from batchflow.results.query import mentioned, open_database
 from batchflow.seal import damaged
 from batchflow.shards import refuse_damaged
@@ -92,17 +91,9 @@ def absent_ids(folder: str | Path, sql: str) -> list[str]:
         For each that the first table named lacks: a sentence that names the nearest.
     """
     with open_database(RunFolder(Path(folder).resolve())) as database:
-        tree = parse_query(database.connection, sql, [macro.name for macro in database.macros if macro.reads])
         names = mentioned(database.tables, sql)
         tables = [name for name in names if "object_id" in database.tables[name].names]
-        wanted = compared_ids(tree) if tables else []
-        if not wanted:
-            return []
-        known = database.connection.sql(f'SELECT DISTINCT object_id FROM "{tables[0]}"').fetchall()  # noqa: S608
-    ids = [row[0] for row in known]
-    return [
-        f"{tables[0]} has no cluster {id_!r}; {nearest_ids(id_, ids)}" for id_ in wanted if id_ not in ids
-    ]
+        return database.absent(tables[0], compared_ids(database.parse(sql))) if tables else []
 
 
 def _about(field: pa.Field) -> dict[str, str]:

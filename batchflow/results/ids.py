@@ -12,11 +12,13 @@ LOOKED_AT = 4000
 """Ids compared letter by letter; of more, those that are neighbours in the order of letters."""
 
 
-def nearest_ids(wanted: str, known: Sequence[str]) -> str:
+def no_cluster(table: str, wanted: str, known: Sequence[str]) -> str:
     """What to say of an id that is not there.
 
     Parameters
     ----------
+    table : str
+        Where it was looked for.
     wanted : str
         The id.
     known : sequence of str
@@ -25,7 +27,7 @@ def nearest_ids(wanted: str, known: Sequence[str]) -> str:
     Returns
     -------
     str
-        The nearest, in words.
+        A sentence that names the nearest.
     """
     ordered = sorted(known)
     at = bisect_left(ordered, wanted)
@@ -33,4 +35,5 @@ def nearest_ids(wanted: str, known: Sequence[str]) -> str:
         ordered if len(ordered) < LOOKED_AT else ordered[max(at - LOOKED_AT // 2, 0) : at + LOOKED_AT // 2]
     )
     close = difflib.get_close_matches(wanted, likely, n=NEAREST, cutoff=0.0)
-    return f"nearest: {', '.join(close)}" if close else "it has none at all"
+    nearest = f"nearest: {', '.join(close)}" if close else "it has none at all"
+    return f"{table} has no cluster {wanted!r}; {nearest}"

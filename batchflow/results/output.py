@@ -11,10 +11,7 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 
 from batchflow.errors import UserError, nearest
-from batchflow.made import made
 from batchflow.paths import RunFolder
-from batchflow.results.provenance import EXPORTED, run_provenance, stage_footer
-from batchflow.results.query import mentioned, table_files
 from batchflow.results.write_csv import csv_text, ecsv_text, plain
 from batchflow.results.write_parquet import write_batches
 from batchflow.shards import write_atomic
@@ -87,27 +84,6 @@ def check_place(run: RunFolder, target: Path, force: bool) -> None:
         raise UserError(f"{target} lies in the run folder, which is only read; choose another place")
     if place.exists() and not force:
         raise UserError(f"{target} is there already; choose another name, or replace it: --force")
-
-
-def answer_provenance(run: RunFolder, sql: str) -> dict[str, Any]:
-    """Where an answer comes from.
-
-    Parameters
-    ----------
-    run : RunFolder
-        The run that was asked.
-    sql : str
-        What.
-
-    Returns
-    -------
-    dict
-        That of the last table, in the order of the stages, that the statement names; and the statement.
-    """
-    files = table_files(run)
-    tables = mentioned(files, sql)
-    stage = stage_footer(files[tables[-1]]) if tables else {}
-    return run_provenance(run, stage) | {EXPORTED: {"query": sql, "tables": tables} | made()}
 
 
 def write_answer(reader: pa.RecordBatchReader, out: Path, form: str, provenance: Mapping[str, Any]) -> int:

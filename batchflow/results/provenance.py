@@ -12,14 +12,13 @@ import pyarrow.parquet as pq
 
 from batchflow.errors import UserError
 from batchflow.flow.description import MODEL_FILE
+from batchflow.made import made
 from batchflow.paths import RunFolder
+from batchflow.results.query import mentioned, table_files
+from batchflow.results.source import FITS_KEY, NAME
 from batchflow.shards import read_footer
 from batchflow.train.plan import read_description
 
-NAME = "batchflow"
-"""What the provenance is called in an exported file: an INFO, a key of the metadata."""
-FITS_KEY = "BATCHFLO"
-"""The same as a keyword of a FITS header: eight letters at most."""
 EXPORTED = "export"
 """Key of the provenance that an export adds."""
 BEFORE = {
@@ -105,9 +104,9 @@ def run_provenance(run: RunFolder, stage: dict[str, Any]) -> dict[str, Any]:
     own = stage.get("made") or known.get(name)
     steps = {before: known[before] for before in BEFORE.get(name, known)} | {name: own}
     commands = [
-        {"stage": step} | {key: value for key, value in made.items() if key in ("command", "date")}
-        for step, made in steps.items()
-        if made
+        {"stage": step} | {key: value for key, value in how.items() if key in ("command", "date")}
+        for step, how in steps.items()
+        if how
     ]
     found = {
         "made": own,
@@ -124,6 +123,27 @@ def stage_footer(files: Iterable[str | Path]) -> dict[str, Any]:
     """What the footers of a table's files have in common: that of the first without what is its own."""
     own = ("file", "unit", "galaxy", "first_id", "last_id")
     return {key: value for key, value in _first_footer(map(Path, files)).items() if key not in own}
+
+
+def answer_provenance(run: RunFolder, sql: str) -> dict[str, Any]:
+    """Where an answer comes from.
+
+    Parameters
+    ----------
+    run : RunFolder
+        The run that was asked.
+    sql : str
+        What.
+
+    Returns
+    -------
+    dict
+        That of the last table, in the order of the stages, that the statement names; and the statement.
+    """
+    files = table_files(run)
+    tables = mentioned(files, sql)
+    stage = stage_footer(files[tables[-1]]) if tables else {}
+    return run_provenance(run, stage) | {EXPORTED: {"query": sql, "tables": tables} | made()}
 
 
 def run_of(path: Path) -> RunFolder | None:
@@ -156,9 +176,9 @@ def _completed(path: Path, stage: dict[str, Any]) -> dict[str, Any]:
             "engine": model.get("engine"),
             "catalogues": _catalogues(model.get("settings", {}), {}),
         }
-        made = model.get("made")
-        commands = [{"stage": "train", "command": made["command"], "date": made["date"]}] if made else []
-        return {"made": made, "commands": commands} | {key: value for key, value in own.items() if value}
+        how = model.get("made")
+        commands = [{"stage": "train", "command": how["command"], "date": how["date"]}] if how else []
+        return {"made": how, "commands": commands} | {key: value for key, value in own.items() if value}
     return run_provenance(run or RunFolder(path.parent), stage)
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import duckdb
 import pyarrow as pa
@@ -20,7 +21,7 @@ from batchflow import schema
 from batchflow.errors import UserError
 from batchflow.paths import RunFolder
 from batchflow.results.guard import names_in, parse_query, renamed, sampled_ids
-from batchflow.results.ids import nearest_ids
+from batchflow.results.ids import no_cluster
 from batchflow.results.macros import Macro, create_macros, macros_for
 from batchflow.results.unfinished import MADE_BY
 from batchflow.seal import damaged
@@ -51,6 +52,21 @@ class Database:
     tables: dict[str, pa.Schema]
     """Columns of each view, as its files have them."""
     macros: list[Macro]
+
+    def parse(self, sql: str) -> dict[str, Any]:
+        """The tree of a statement that only reads; UserError for any other."""
+        return parse_query(self.connection, sql, [macro.name for macro in self.macros if macro.reads])
+
+    def absent(self, table: str, ids: Sequence[str]) -> list[str]:
+        """For each cluster that a table lacks, a sentence that names the nearest."""
+        found = []
+        for wanted in ids:
+            there = f'SELECT 1 FROM "{table}" WHERE object_id = ? LIMIT 1'  # noqa: S608 - a table of ours
+            if not self.connection.execute(there, [wanted]).fetchall():
+                every = f'SELECT DISTINCT object_id FROM "{table}"'  # noqa: S608 - a table of ours
+                known = [row[0] for row in self.connection.execute(every).fetchall()]
+                found.append(no_cluster(table, wanted, known))
+        return found
 
     def check_files(self, names: set[str]) -> None:
         """See that views and macros, whose names are given in small letters, have sound files only.
@@ -246,25 +262,17 @@ def answer(folder: str | Path, sql: str, limits: Limits = Limits()) -> Iterator[
 def _start(database: Database, sql: str, limits: Limits) -> pa.RecordBatchReader:
     explain = partial(_explain, database=database, sql=sql, limits=limits)
     try:
-        tree = parse_query(database.connection, sql, [item.name for item in database.macros if item.reads])
+        tree = database.parse(sql)
         database.check_files(names_in(tree))
-        _check_ids(database.connection, sampled_ids(tree))
+        # A cluster that is not there would have no draws, and no row would say why.
+        if absent := database.absent("draws", sampled_ids(tree)):
+            raise UserError(absent[0])
         batches = database.connection.sql(sql).to_arrow_reader(BATCH_ROWS)
     except FAILURES as error:
         raise UserError(explain(error)) from None
     known = {field.name: field for name in mentioned(database.tables, sql) for field in database.tables[name]}
     columns = _named(batches.schema, known, renamed(tree))
     return pa.RecordBatchReader.from_batches(columns, _cast(batches, columns, explain))
-
-
-def _check_ids(connection: duckdb.DuckDBPyConnection, ids: Sequence[str]) -> None:
-    """A cluster that is not there would have no draws, and no row would say why."""
-    for wanted in ids:
-        if not connection.execute("SELECT 1 FROM draws WHERE object_id = ? LIMIT 1", [wanted]).fetchall():
-            known = connection.execute("SELECT DISTINCT object_id FROM draws").fetchall()
-            raise UserError(
-                f"draws has no cluster {wanted!r}; {nearest_ids(wanted, [row[0] for row in known])}"
-            )
 
 
 def mentioned(tables: Iterable[str], sql: str) -> list[str]:

@@ -14,7 +14,7 @@ import pyarrow.dataset as ds
 
 from batchflow.errors import UserError, nearest
 from batchflow.paths import unescape
-from batchflow.results.ids import nearest_ids
+from batchflow.results.ids import no_cluster
 from batchflow.shards import open_dataset
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ class ResultTable:
 
     def _not_there(self, wanted: str) -> str:
         known = self.dataset.to_table(columns=["object_id"])["object_id"].unique().to_pylist()
-        return f"{self.name} has no cluster {wanted!r}; {nearest_ids(wanted, known)}"
+        return no_cluster(self.name, wanted, known)
 
 
 def _several(given: str | Sequence[str]) -> tuple[str, ...]:

@@ -19,6 +19,11 @@ PIECE_VALUES = 1_000_000
 DRAWS_EACH = 2000
 """Numbers that a row with lists of draws is taken to have."""
 
+NAME = "batchflow"
+"""What the provenance is called in an exported file: an INFO, a key of the metadata."""
+FITS_KEY = "BATCHFLO"
+"""The same as a keyword of a FITS header: eight letters at most."""
+
 
 @dataclass(frozen=True)
 class Facts:

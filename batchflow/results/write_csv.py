@@ -13,8 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from pyarrow import csv
 
-from batchflow.results.provenance import NAME
-from batchflow.results.source import Source
+from batchflow.results.source import NAME, Source
 from batchflow.votable import DATATYPES, text_of, value_type
 
 SIDECAR = "-metadata.json"

@@ -13,8 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from batchflow.results.provenance import FITS_KEY
-from batchflow.results.source import Source, ascii_text
+from batchflow.results.source import FITS_KEY, Source, ascii_text
 from batchflow.votable import text_of, value_type
 
 BLOCK = 2880

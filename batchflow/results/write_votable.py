@@ -8,8 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from batchflow.results.provenance import NAME
-from batchflow.results.source import Source
+from batchflow.results.source import NAME, Source
 from batchflow.results.write_csv import list_texts, number_texts
 from batchflow.votable import document
 
