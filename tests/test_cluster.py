@@ -18,11 +18,11 @@ from batchflow.cluster import (
     run_units,
     workers_with,
 )
-from batchflow.config import ClusterSettings
 from batchflow.errors import UserError
-from batchflow.local_site import local_workers
 from batchflow.machine import WORKER_VARIABLES
 from batchflow.plan import Unit
+from batchflow.settings.cluster import ClusterSettings
+from batchflow.workers.local_site import local_workers
 
 SETTINGS = ClusterSettings(cpu_workers=2, gpu_workers=1, dashboard="127.0.0.1:0")
 
