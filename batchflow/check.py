@@ -11,11 +11,12 @@ from typing import Any
 
 from batchflow.catalogue.files import check_files, check_input, find_files
 from batchflow.catalogue.read import CatalogueReader
-from batchflow.config import CatalogueSettings, Job
+from batchflow.config import Job
 from batchflow.errors import UserError
 from batchflow.infer.nuisance import grid_use, why_no_grid
 from batchflow.paths import RunFolder
-from batchflow.prior_settings import NUISANCES
+from batchflow.settings.catalogue import CatalogueSettings
+from batchflow.settings.prior import NUISANCES
 
 BYTES_PER_VALUE = 4
 LARGEST = 200_000_000

@@ -13,14 +13,14 @@ import dask
 from distributed import Client
 from distributed.comm.core import CommClosedError
 
-from batchflow.batch_site import allocation_client, batch_client
-from batchflow.cluster_settings import ClusterSettings
-from batchflow.dispatch import Failure, Pool, failures_text, run_units
 from batchflow.errors import UserError
-from batchflow.local_site import existing_client, local_client
 from batchflow.machine import WORKER_SETTINGS, WORKER_VARIABLES
 from batchflow.paths import remove
-from batchflow.workers import CPU, GPU, demand, has_cuda, peak_memory, require, workers_with
+from batchflow.settings.cluster import ClusterSettings
+from batchflow.workers.available import CPU, GPU, demand, has_cuda, peak_memory, require, workers_with
+from batchflow.workers.batch_site import allocation_client, batch_client
+from batchflow.workers.dispatch import Failure, Pool, failures_text, run_units
+from batchflow.workers.local_site import existing_client, local_client
 
 __all__ = [
     "CPU",

@@ -14,9 +14,9 @@ from pydantic.fields import FieldInfo
 from batchflow import schema
 from batchflow.columns import describe
 from batchflow.config import Job
-from batchflow.prior_settings import Distribution
 from batchflow.results.flags import explain_flags
-from batchflow.settings import Settings
+from batchflow.settings.base import Settings
+from batchflow.settings.prior import Distribution
 from batchflow.shards import write_text
 from batchflow.train.history import SCHEMA as HISTORY
 from batchflow.validate.schemas import validation_schemas

@@ -21,11 +21,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from batchflow.cluster_settings import ClusterSettings
 from batchflow.dashboard.state import RunState, latest
 from batchflow.plan import Plan, Unit
+from batchflow.settings.cluster import ClusterSettings
 from batchflow.shards import read_table
-from batchflow.sites import load_site
+from batchflow.workers.sites import load_site
 
 CONSOLE = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 120)
 """Everything said to a person goes to standard error; standard output is for results."""

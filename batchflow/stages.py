@@ -7,8 +7,9 @@ from typing import Any
 
 from batchflow.catalogue.cds_readme import find_readme
 from batchflow.catalogue.files import checksum, find_files
-from batchflow.config import CatalogueSettings, Job, parse_job
+from batchflow.config import Job, parse_job
 from batchflow.errors import UserError
+from batchflow.settings.catalogue import CatalogueSettings
 
 FORMAT = 1
 """Raised when the meaning of a run's files changes, so that old files are told apart."""

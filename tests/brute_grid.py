@@ -13,8 +13,9 @@ import numpy as np
 from scipy.special import logsumexp
 
 from batchflow.catalogue.read import read_with_summary
-from batchflow.config import CatalogueSettings, PriorSettings
 from batchflow.physics.engine import Engine
+from batchflow.settings.catalogue import CatalogueSettings
+from batchflow.settings.prior import PriorSettings
 
 BANDS = ("wfc3_f275w", "wfc3_f336w", "acs_f435w", "acs_f555w", "acs_f814w")
 SYSTEMATIC, DISTANCE = 0.05, 10.0

@@ -11,11 +11,11 @@ from toy_runs import add_part, gaussian_draws
 from batchflow.catalogue import read as read_module
 from batchflow.catalogue.normalise import RawCatalogue
 from batchflow.catalogue.read import read_catalogue
-from batchflow.config import CatalogueSettings
 from batchflow.physics import engine as engine_module
 from batchflow.physics.engine import Engine, open_engine
 from batchflow.results import export as export_module
 from batchflow.results.export import Request, export_run
+from batchflow.settings.catalogue import CatalogueSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = (ROOT / "docs" / "extending.md").read_text(encoding="utf-8")

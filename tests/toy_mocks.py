@@ -10,12 +10,12 @@ import pyarrow as pa
 import torch
 
 from batchflow import schema
-from batchflow.config import FlowSettings, TrainSettings
 from batchflow.flow.features import Observations
 from batchflow.flow.network import Specification
 from batchflow.mocks.noise import NoiseModel
 from batchflow.physics.table import FluxTable
 from batchflow.physics.torch_table import TorchFluxTable
+from batchflow.settings.train import FlowSettings, TrainSettings
 from batchflow.shards import write_table
 from batchflow.train.data import open_shards
 from batchflow.train.fit import Training

@@ -15,7 +15,7 @@ from batchflow.infer.table import draws_table, posterior_flags, posterior_table,
 from batchflow.paths import RunFolder, partition_folder
 from batchflow.physics.engine import open_engine
 from batchflow.physics.table import FluxTable
-from batchflow.prior_settings import PriorSettings
+from batchflow.settings.prior import PriorSettings
 from batchflow.shards import write_table
 
 PRIOR = PriorSettings.model_validate(

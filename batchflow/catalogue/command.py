@@ -16,11 +16,12 @@ from batchflow.catalogue.legus_fields import field_in, has_bands
 from batchflow.catalogue.opening import open_columns
 from batchflow.catalogue.read import READERS
 from batchflow.catalogue.statistics import Description, describe
-from batchflow.catalogue_settings import CatalogueSettings
-from batchflow.config import Job, ModelSettings, load_job
+from batchflow.config import Job, load_job
 from batchflow.errors import UserError, nearest
-from batchflow.overrides import apply_overrides
 from batchflow.physics.bands import AB_MINUS_VEGA, known_bands, load_band
+from batchflow.settings.catalogue import CatalogueSettings
+from batchflow.settings.model import ModelSettings
+from batchflow.settings.overrides import apply_overrides
 
 USUAL = ("wfc3_f275w", "wfc3_f336w", "acs_f435w", "acs_f555w", "acs_f814w")
 STAND_IN_MPC = {"table": 10.0, "phatter": 0.8}

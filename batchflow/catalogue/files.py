@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 
-from batchflow.catalogue_settings import CatalogueSettings
 from batchflow.errors import UserError, nearest
 from batchflow.paths import file_state
+from batchflow.settings.catalogue import CatalogueSettings
 
 
 def find_files(paths: Sequence[Path]) -> tuple[Path, ...]:

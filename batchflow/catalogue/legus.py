@@ -18,8 +18,8 @@ from batchflow.catalogue.files import check_input
 from batchflow.catalogue.legus_fields import FIELDS, ULTRAVIOLET, LegusField, field_in
 from batchflow.catalogue.normalise import RawCatalogue
 from batchflow.catalogue.units import flux_error, flux_from_magnitude, vega_zero_point
-from batchflow.config import CatalogueSettings
 from batchflow.errors import UserError
+from batchflow.settings.catalogue import CatalogueSettings
 
 Floats = NDArray[np.float64]
 N_COLUMNS = 34

@@ -13,13 +13,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from batchflow.catalogue_settings import CatalogueSettings
 from batchflow.physics.bands import read_curve
 from batchflow.physics.foreground import deredden, foreground_coefficients
 from batchflow.schema import LIMIT_SIGMA, PUBLISHED, Flag, catalogue_schema
 from batchflow.schema import error_column as error_name
 from batchflow.schema import flux_column as flux_name
 from batchflow.schema import limit_column as limit_name
+from batchflow.settings.catalogue import CatalogueSettings
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -23,8 +23,8 @@ from batchflow.catalogue.phangs_sed import open_sed
 from batchflow.catalogue.phangs_targets import Target
 from batchflow.catalogue.units import converted, flux_error, flux_from_magnitude
 from batchflow.catalogue.values import numbers
-from batchflow.config import CatalogueSettings
 from batchflow.errors import UserError
+from batchflow.settings.catalogue import CatalogueSettings
 
 logger = logging.getLogger(__name__)
 

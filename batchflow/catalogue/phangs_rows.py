@@ -12,8 +12,8 @@ from batchflow.catalogue.columns import ColumnFile
 from batchflow.catalogue.phangs_columns import IDS, find
 from batchflow.catalogue.phangs_targets import Target, known_targets, plain, target_in
 from batchflow.catalogue.values import words
-from batchflow.config import CatalogueSettings
 from batchflow.errors import UserError, nearest
+from batchflow.settings.catalogue import CatalogueSettings
 
 
 @dataclass(frozen=True)

@@ -15,10 +15,10 @@ from batchflow.catalogue.files import find_files
 from batchflow.catalogue.opening import open_columns
 from batchflow.catalogue.phangs_columns import published
 from batchflow.catalogue.phangs_rows import rows_of
-from batchflow.config import CatalogueSettings
 from batchflow.errors import UserError
 from batchflow.paths import file_state
 from batchflow.schema import PUBLISHED
+from batchflow.settings.catalogue import CatalogueSettings
 
 Floats = NDArray[np.float64]
 

@@ -18,8 +18,8 @@ from batchflow.catalogue.columns import ColumnFile
 from batchflow.catalogue.normalise import RawCatalogue
 from batchflow.catalogue.units import flux_error, flux_from_magnitude, vega_zero_point
 from batchflow.catalogue.values import numbers, words
-from batchflow.config import CatalogueSettings
 from batchflow.errors import UserError
+from batchflow.settings.catalogue import CatalogueSettings
 
 logger = logging.getLogger(__name__)
 

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from batchflow.catalogue.error_panels import dot, error_panels
 from batchflow.catalogue.statistics import Description
-from batchflow.config import ModelSettings
 from batchflow.errors import UserError
 from batchflow.physics.bands import AB_MINUS_VEGA
 from batchflow.physics.engine import Engine, open_engine
 from batchflow.report.colour_pictures import colours
+from batchflow.settings.model import ModelSettings
 from batchflow.shards import write_bytes
 
 if TYPE_CHECKING:

@@ -18,9 +18,9 @@ from batchflow.catalogue.normalise import RawCatalogue, complete, flag_duplicate
 from batchflow.catalogue.opening import open_columns
 from batchflow.catalogue.phangs import report_unseen
 from batchflow.catalogue.summary import CatalogueSummary, Tally
-from batchflow.config import CatalogueSettings
 from batchflow.errors import UserError
 from batchflow.schema import PUBLISHED, Flag, catalogue_schema
+from batchflow.settings.catalogue import CatalogueSettings
 
 logger = logging.getLogger(__name__)
 

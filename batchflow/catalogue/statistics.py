@@ -18,7 +18,6 @@ from batchflow.catalogue.partition import write_catalogue
 from batchflow.catalogue.read import CatalogueReader
 from batchflow.catalogue.summary import CatalogueSummary
 from batchflow.catalogue.units import AB_OF_ONE_MJY
-from batchflow.catalogue_settings import CatalogueSettings
 from batchflow.errors import UserError
 from batchflow.mocks.coverage import NoiseFigures, noise_figures
 from batchflow.mocks.estimate import estimate_noise
@@ -26,6 +25,7 @@ from batchflow.mocks.noise import NoiseModel
 from batchflow.mocks.survey_sample import CatalogueParts, SurveySample, sample_surveys
 from batchflow.mocks.unreported import Unreported
 from batchflow.schema import Flag, limit_column
+from batchflow.settings.catalogue import CatalogueSettings
 from batchflow.shards import read_table
 
 REASONS = {

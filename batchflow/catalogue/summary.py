@@ -13,8 +13,8 @@ import pyarrow.compute as pc
 
 from batchflow.catalogue.galaxies import GalaxyTally
 from batchflow.catalogue.normalise import RawCatalogue
-from batchflow.catalogue_settings import CatalogueSettings
 from batchflow.schema import Flag, flux_column
+from batchflow.settings.catalogue import CatalogueSettings
 
 
 @dataclass(frozen=True)

@@ -26,9 +26,9 @@ from batchflow.catalogue.units import (
     vega_zero_point,
 )
 from batchflow.catalogue.values import numbers, truths, words
-from batchflow.config import CatalogueSettings
 from batchflow.errors import UserError, nearest
 from batchflow.schema import PARAMETER_UNITS, PUBLISHED, error_column, flux_column, limit_column
+from batchflow.settings.catalogue import CatalogueSettings
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

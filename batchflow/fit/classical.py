@@ -24,7 +24,7 @@ from torch import Tensor
 from batchflow.fit.grid import Models
 from batchflow.fit.limits import with_limits
 from batchflow.infer.clusters import Clusters
-from batchflow.watch import alive
+from batchflow.workers.watch import alive
 
 Floats = NDArray[np.float64]
 MASS = "log_mass"

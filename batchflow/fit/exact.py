@@ -15,8 +15,8 @@ from batchflow.infer.marginal import ExactModel
 from batchflow.infer.nuisance import Nuisances
 from batchflow.mocks.noise import NoiseModel
 from batchflow.physics.table import FluxTable
-from batchflow.prior_settings import PriorSettings
-from batchflow.settings import Range
+from batchflow.settings.base import Range
+from batchflow.settings.prior import PriorSettings
 
 
 @dataclass(frozen=True)

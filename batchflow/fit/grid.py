@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchflow.errors import UserError
-from batchflow.fit_settings import FitSettings
 from batchflow.physics.table import FluxTable
-from batchflow.prior_settings import PriorSettings
+from batchflow.settings.fit import FitSettings
+from batchflow.settings.prior import PriorSettings
 
 Floats = NDArray[np.float64]
 FEWEST = 5

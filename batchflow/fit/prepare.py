@@ -17,14 +17,14 @@ from batchflow.errors import UserError
 from batchflow.fit.classical import GridModels, How
 from batchflow.fit.exact import exact_proposal
 from batchflow.fit.grid import check_size, grid_nodes, make_models
-from batchflow.fit_settings import FitSettings
 from batchflow.infer.clusters import Clusters
 from batchflow.infer.draw import Proposal
 from batchflow.mocks.flux_table import open_table
 from batchflow.mocks.noise import NoiseModel
 from batchflow.paths import RunFolder
 from batchflow.physics.table import TABLE_FILE, FluxTable
-from batchflow.prior_settings import PriorSettings
+from batchflow.settings.fit import FitSettings
+from batchflow.settings.prior import PriorSettings
 from batchflow.shards import write_json
 from batchflow.stages import from_resolved
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from batchflow.config import Job, ModelSettings
+from batchflow.config import Job
 from batchflow.errors import UserError
 from batchflow.fit.grid import Floats, check_size, grid_nodes
 from batchflow.infer.nuisance import why_no_grid
+from batchflow.settings.model import ModelSettings
 
 PHANGS = {"metallicity": 0.02, "extinction": "CCM89", "rv": 3.1, "covering": 0.0}
 """Turner et al. 2021 (MNRAS 502, 1366): solar, Milky-Way extinction, no nebular emission."""

@@ -16,7 +16,7 @@ from batchflow.infer.draw import Draws
 from batchflow.infer.table import posterior_flags, posterior_table, summary_columns
 from batchflow.physics.table import FluxTable
 from batchflow.schema import Flag
-from batchflow.settings import Range
+from batchflow.settings.base import Range
 
 Boxes = dict[str, Range]
 

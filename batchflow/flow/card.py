@@ -9,8 +9,8 @@ from typing import Any
 from batchflow.errors import UserError
 from batchflow.flow.description import load_description
 from batchflow.paths import RunFolder
-from batchflow.prior_settings import PriorSettings
 from batchflow.schema import unit_of
+from batchflow.settings.prior import PriorSettings
 from batchflow.shards import read_footer, read_table, write_text
 
 CARD_FILE = "README.md"

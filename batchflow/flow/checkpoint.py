@@ -19,7 +19,6 @@ import safetensors.torch
 import torch
 from pydantic import ValidationError
 
-from batchflow.config import FlowSettings
 from batchflow.errors import UserError
 from batchflow.flow.density import PosteriorDensity, Specification
 from batchflow.flow.description import (
@@ -33,6 +32,7 @@ from batchflow.flow.description import (
 )
 from batchflow.flow.network import PosteriorNetwork
 from batchflow.mocks.noise import NoiseModel
+from batchflow.settings.train import FlowSettings
 from batchflow.shards import write_bytes
 
 __all__ = ["PosteriorNetwork", "load_model", "new_network", "save_model"]

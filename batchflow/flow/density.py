@@ -9,13 +9,13 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from batchflow.config import FlowSettings
 from batchflow.flow.features import FEATURES_PER_BAND, Features
 from batchflow.flow.mass import FARTHEST, MassFrame, Scaled, fold, mass_frame, unfold
 from batchflow.flow.model import ConditionalFlow
 from batchflow.flow.model_fluxes import ModelFluxes
 from batchflow.mocks.noise import NoiseModel
-from batchflow.settings import Range
+from batchflow.settings.base import Range
+from batchflow.settings.train import FlowSettings
 
 MASS = "log_mass"
 

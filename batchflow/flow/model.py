@@ -18,8 +18,8 @@ import torch
 from torch import Generator, Tensor, nn
 from torch.nn.functional import relu, relu_
 
-from batchflow.config import FlowSettings
 from batchflow.flow.spline import parameter_count, transform
+from batchflow.settings.train import FlowSettings
 
 FREQUENCIES = 3
 """Octaves of sine and cosine that a coordinate is shown in to the couplings of the others."""

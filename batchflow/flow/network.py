@@ -12,7 +12,7 @@ from torch import Tensor
 from batchflow.flow.density import Condition, PosteriorDensity, Specification
 from batchflow.flow.features import Observations, make_features, on_device
 from batchflow.mocks.noise import NoiseModel
-from batchflow.settings import Range
+from batchflow.settings.base import Range
 
 __all__ = ["PosteriorNetwork", "Specification"]
 

@@ -19,7 +19,7 @@ from batchflow.infer.likelihood import Photometry
 from batchflow.infer.mass_fit import MassFit, Range, Slopes, fit_mass, logaddexp, rough_height
 from batchflow.mocks.prior import log_density, quantile
 from batchflow.physics.torch_table import TorchFluxTable
-from batchflow.prior_settings import Distribution
+from batchflow.settings.prior import Distribution
 
 COARSE = {1: (512,), 2: (64, 16), 3: (32, 8, 4)}
 """Cells along each axis to begin with, by number of axes; the first is the age."""

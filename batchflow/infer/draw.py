@@ -25,9 +25,9 @@ from batchflow.infer.nuisance import grid_use
 from batchflow.infer.points import points
 from batchflow.mocks.noise import NoiseModel
 from batchflow.mocks.prior import log_prior, log_prior_density
-from batchflow.prior_settings import PriorSettings
-from batchflow.settings import GridUse, Range
-from batchflow.watch import alive
+from batchflow.settings.base import GridUse, Range
+from batchflow.settings.prior import PriorSettings
+from batchflow.workers.watch import alive
 
 Floats = NDArray[np.float64]
 ROWS_IN_CHUNK = 65_536

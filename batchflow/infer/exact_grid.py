@@ -19,7 +19,7 @@ from batchflow.infer.marginal import ExactModel
 from batchflow.infer.mass_fit import MassFit, Range, draw_mass
 from batchflow.infer.nuisance import GRID_AXES
 from batchflow.physics.torch_table import TorchFluxTable
-from batchflow.prior_settings import PriorSettings
+from batchflow.settings.prior import PriorSettings
 
 MASS = "log_mass"
 LN10 = math.log(10.0)

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from batchflow.mocks.prior import quantile
-from batchflow.prior_settings import Distribution, PriorSettings
-from batchflow.settings import GridUse
+from batchflow.settings.base import GridUse
+from batchflow.settings.prior import Distribution, PriorSettings
 
 Floats = NDArray[np.float64]
 POINTS = {0: 1, 1: 16, 2: 32, 3: 64}

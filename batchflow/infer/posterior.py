@@ -29,8 +29,8 @@ from batchflow.infer.support import outside_training
 from batchflow.infer.table import posterior_flags, posterior_table, summary_columns
 from batchflow.mocks.noise import DEFAULT_SURVEY
 from batchflow.physics.table import TABLE_FILE, FluxTable
-from batchflow.prior_settings import PriorSettings
 from batchflow.schema import Flag
+from batchflow.settings.prior import PriorSettings
 
 Floats = NDArray[np.float64]
 DEFAULT_RESCUE = Rescue()

@@ -27,7 +27,7 @@ from batchflow.infer.exact_summary import exact_summaries, find_posteriors, samp
 from batchflow.infer.summary import summarise
 from batchflow.keys import generator
 from batchflow.schema import Flag
-from batchflow.watch import alive
+from batchflow.workers.watch import alive
 
 Floats = NDArray[np.float64]
 Rows = NDArray[np.int64]

@@ -25,7 +25,7 @@ from batchflow.mocks.survey_sample import (
     sample_surveys,
 )
 from batchflow.mocks.unreported import Unreported
-from batchflow.settings import Range
+from batchflow.settings.base import Range
 
 __all__ = ["NoiseFigures", "estimate_noise", "explicit_noise", "noise_figures"]
 

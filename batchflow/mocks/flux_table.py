@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from batchflow import schema, stages
-from batchflow.config import Job, ModelSettings
+from batchflow.config import Job
 from batchflow.errors import UserError
 from batchflow.keys import generator
 from batchflow.paths import RunFolder
@@ -25,6 +25,7 @@ from batchflow.physics.cigale_table import (
 from batchflow.physics.engine import open_engine
 from batchflow.physics.table import FluxTable
 from batchflow.plan import Plan, Unit, fingerprint, make_plan
+from batchflow.settings.model import ModelSettings
 from batchflow.shards import read_table, write_table
 
 ROWS_PER_PART = 1000

@@ -10,12 +10,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from batchflow import schema
-from batchflow.config import ModelSettings, PriorSettings
 from batchflow.errors import UserError
 from batchflow.keys import generator
 from batchflow.mocks.prior import draw_prior
 from batchflow.physics.engine import Engine, open_engine
 from batchflow.physics.table import FluxTable
+from batchflow.settings.model import ModelSettings
+from batchflow.settings.prior import PriorSettings
 from batchflow.shards import write_table
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import ndtr, ndtri
 
-from batchflow.config import Distribution, PriorSettings
+from batchflow.settings.prior import Distribution, PriorSettings
 
 Floats = NDArray[np.float64]
 LN10 = float(np.log(10.0))

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from batchflow.cluster import CPU, Pool, require, run_units
-from batchflow.config import ModelSettings
 from batchflow.mocks.flux_table import wants_table
 from batchflow.mocks.make import make_shard
 from batchflow.mocks.plan import check_installation, plan_mocks
@@ -18,6 +17,7 @@ from batchflow.paths import remove
 from batchflow.physics.engine import open_engine
 from batchflow.pipeline import Session, StageReport
 from batchflow.plan import Plan, Unit, apply_mode
+from batchflow.settings.model import ModelSettings
 
 
 def mocks_stage(session: Session) -> StageReport:

@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from batchflow.cigale_settings import CigaleSettings, CigaleTarget
-from batchflow.config import ModelSettings
 from batchflow.errors import UserError, nearest
 from batchflow.physics.cigale_steps import OLDEST
+from batchflow.settings.cigale import CigaleSettings, CigaleTarget
+from batchflow.settings.model import ModelSettings
 
 DEFAULT_CHAINS = (
     ("ssp", "bc03_ssp", "dustext"),

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from batchflow.config import ModelSettings
 from batchflow.errors import UserError, nearest
 from batchflow.physics.cigale import Pcigale, Warehouse
 from batchflow.physics.cigale_chain import build_chain, choose_modules
 from batchflow.physics.cigale_steps import Steps, steps_of, whole_myr
 from batchflow.physics.grid import checked_columns
 from batchflow.physics.table import Flagging, FluxTable
+from batchflow.settings.model import ModelSettings
 
 Floats = NDArray[np.float64]
 INSTRUMENTS = {"wfc3": "hst.wfc3", "acs": "hst.wfc"}

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from batchflow.config import ModelSettings
 from batchflow.errors import UserError
 from batchflow.physics.cigale_engine import CigaleEngine
 from batchflow.physics.cigale_steps import Steps
 from batchflow.physics.engine import open_engine
 from batchflow.physics.table import Flagging, FluxTable
+from batchflow.settings.model import ModelSettings
 
 Floats = NDArray[np.float64]
 DEFAULT_NODES = {"log_age": 1500, "ebv": 51}

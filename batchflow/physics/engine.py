@@ -10,12 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import ValidationError
 
-from batchflow.cigale_settings import CigaleSettings
-from batchflow.config import ModelSettings
 from batchflow.errors import UserError, nearest
 from batchflow.physics.bands import read_curve
 from batchflow.physics.embedded import EmbeddedEngine, Gas
 from batchflow.physics.table import Flagged, FluxTable
+from batchflow.settings.cigale import CigaleSettings
+from batchflow.settings.model import ModelSettings
 
 Floats = NDArray[np.float64]
 Columns = dict[str, NDArray[np.float32]]

@@ -12,8 +12,8 @@ from pydantic import ValidationError
 
 from batchflow.errors import UserError, nearest
 from batchflow.mocks.prior import log_density
-from batchflow.overrides import parse_value
-from batchflow.prior_settings import Distribution, PriorSettings
+from batchflow.settings.overrides import parse_value
+from batchflow.settings.prior import Distribution, PriorSettings
 
 Floats = NDArray[np.float64]
 TOLERANCE = 1e-6

@@ -28,9 +28,9 @@ from batchflow.made import made
 from batchflow.mocks.prior import log_density
 from batchflow.paths import RunFolder, unescape
 from batchflow.plan import fingerprint, flatten
-from batchflow.prior_settings import Distribution, PriorSettings
 from batchflow.results.stored import StoredDraws, draws_files, read_draws, stored_prior, stored_settings
 from batchflow.schema import QUANTILES, Flag
+from batchflow.settings.prior import Distribution, PriorSettings
 from batchflow.shards import read_table, write_table
 
 Floats = NDArray[np.float64]

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from batchflow.errors import UserError
 from batchflow.paths import RunFolder
-from batchflow.prior_settings import PriorSettings
+from batchflow.settings.prior import PriorSettings
 from batchflow.shards import read_footer
 
 Floats = NDArray[np.float64]

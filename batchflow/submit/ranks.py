@@ -15,8 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from batchflow.jobs import WORKER_ENVIRONMENT
-from batchflow.security import CA, CERT, KEY
+from batchflow.workers.jobs import WORKER_ENVIRONMENT
+from batchflow.workers.security import CA, CERT, KEY
 
 WAIT_SECONDS = 300.0
 

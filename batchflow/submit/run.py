@@ -12,16 +12,16 @@ from typing import Any, Literal
 import tomli_w
 
 from batchflow import stages
-from batchflow.batch_site import WORKER_LOGS, worker_scripts
 from batchflow.config import Job
 from batchflow.errors import UserError
-from batchflow.jobs import harmless
 from batchflow.paths import RunFolder
 from batchflow.shards import write_text
-from batchflow.sites import SiteSettings, load_site
 from batchflow.submit.ledger import BatchJob, ledger_path, remember, remembered
 from batchflow.submit.queue import cancel, is_over, states
 from batchflow.submit.script import Driver, allocation_job, driver_job
+from batchflow.workers.batch_site import WORKER_LOGS, worker_scripts
+from batchflow.workers.jobs import harmless
+from batchflow.workers.sites import SiteSettings, load_site
 
 DRIVER_LOGS = Path("logs") / "driver"
 SEPARATE = (("mocks",), ("train",), ("infer", "fit", "validate", "report"))

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from batchflow.errors import UserError
-from batchflow.jobs import harmless, job_class, of_system
-from batchflow.sites import SiteSettings
+from batchflow.workers.jobs import harmless, job_class, of_system
+from batchflow.workers.sites import SiteSettings
 
 DEPENDENCY = {
     "slurm": ("--dependency=afterok:{}", "--kill-on-invalid-dep=yes"),

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 
 import torch
 
-from batchflow.config import TrainSettings
 from batchflow.errors import UserError
 from batchflow.flow.checkpoint import new_network, save_model
 from batchflow.flow.density import Batch, Specification, with_mass
@@ -23,6 +22,7 @@ from batchflow.flow.description import HISTORY, HISTORY_FILE
 from batchflow.flow.features import make_features
 from batchflow.keys import key
 from batchflow.physics.torch_table import TorchFluxTable
+from batchflow.settings.train import TrainSettings
 from batchflow.threads import Crew, crew
 from batchflow.train import resume
 from batchflow.train.assemble import CHECKPOINT_FOLDER

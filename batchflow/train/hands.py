@@ -21,10 +21,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from batchflow.config import FlowSettings
 from batchflow.errors import UserError
 from batchflow.flow.density import Batch
 from batchflow.flow.model import ConditionalFlow
+from batchflow.settings.train import FlowSettings
 from batchflow.train.board import Board, Shape, lay_out
 from batchflow.train.parts import slope
 

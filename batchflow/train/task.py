@@ -29,14 +29,14 @@ from batchflow.physics.engine import open_engine
 from batchflow.physics.table import TABLE_FILE, FluxTable
 from batchflow.physics.torch_table import TorchFluxTable
 from batchflow.plan import fingerprint, flatten
-from batchflow.prior_settings import PriorSettings
+from batchflow.settings.prior import PriorSettings
 from batchflow.stages import from_resolved
 from batchflow.threads import threads
 from batchflow.train.data import open_shards
 from batchflow.train.fit import Training, TrainingProgress, train
 from batchflow.train.history import Record, write_history
 from batchflow.train.plan import BESIDE, is_trained, member_name, read_description
-from batchflow.watch import alive
+from batchflow.workers.watch import alive
 
 Report = Callable[[dict[str, Any]], None]
 

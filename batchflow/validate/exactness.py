@@ -17,7 +17,7 @@ from batchflow.infer.exact_summary import mass_range
 from batchflow.keys import generator
 from batchflow.mocks.prior import log_density
 from batchflow.validate.classifier import two_sample_accuracy
-from batchflow.watch import alive
+from batchflow.workers.watch import alive
 
 Floats = NDArray[np.float64]
 MASS = "log_mass"

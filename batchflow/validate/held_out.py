@@ -19,7 +19,7 @@ from batchflow.infer.posterior import Model, cached_model
 from batchflow.infer.summary import weighted_quantiles
 from batchflow.keys import generator, key
 from batchflow.mocks.prior import log_density
-from batchflow.prior_settings import Distribution
+from batchflow.settings.prior import Distribution
 from batchflow.shards import write_table
 from batchflow.train.data import Mocks, open_shards
 from batchflow.train.simulate import Simulation, simulate

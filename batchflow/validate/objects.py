@@ -22,7 +22,7 @@ from batchflow.schema import PARAMETER_UNITS, PUBLISHED, QUANTILES
 from batchflow.validate.compare import HALF_STEP
 from batchflow.validate.profile import Best, Box, best_in_box, box_around
 from batchflow.validate.reasons import classify, error_growth
-from batchflow.watch import alive
+from batchflow.workers.watch import alive
 
 Floats = NDArray[np.float64]
 MASS = "log_mass"

@@ -34,8 +34,8 @@ from distributed import Worker
 from tables import Row, table
 
 from batchflow.cluster import CPU, Pool, connect, require, run_units, workers_with
-from batchflow.config import ClusterSettings
 from batchflow.plan import Unit
+from batchflow.settings.cluster import ClusterSettings
 
 ROOT = Path(__file__).resolve().parents[2]
 QUICKSTART = ROOT / "jobs" / "quickstart.toml"

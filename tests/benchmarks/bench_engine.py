@@ -12,9 +12,9 @@ from typing import Any
 
 from harness import report
 
-from batchflow.config import PriorSettings
 from batchflow.mocks.make import make_shard
 from batchflow.physics.engine import open_engine
+from batchflow.settings.prior import PriorSettings
 
 BANDS = [
     *("wfc3_f275w", "wfc3_f336w", "wfc3_f438w", "wfc3_f555w", "wfc3_f814w"),

@@ -21,11 +21,9 @@ import numpy as np
 import torch
 from harness import report, rounded
 
-from batchflow.config import ModelSettings, PriorSettings
 from batchflow.fit.classical import fit_classical
 from batchflow.fit.exact import draw_exact
 from batchflow.fit.prepare import Fitter, make_fitter
-from batchflow.fit_settings import FitSettings
 from batchflow.flow.checkpoint import PosteriorNetwork, new_network
 from batchflow.flow.density import Specification
 from batchflow.flow.features import on_device
@@ -33,6 +31,9 @@ from batchflow.infer.clusters import Clusters
 from batchflow.infer.draw import Options, Rescue, draw_posteriors
 from batchflow.infer.posterior import Model, open_model
 from batchflow.physics.engine import open_engine
+from batchflow.settings.fit import FitSettings
+from batchflow.settings.model import ModelSettings
+from batchflow.settings.prior import PriorSettings
 from batchflow.train.simulate import simulate
 
 DRAWS = 500

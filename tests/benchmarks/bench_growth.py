@@ -29,8 +29,8 @@ from harness import batchflow, report, watch
 
 from batchflow.config import load_job, parse_job
 from batchflow.mocks.noise import DEFAULT_SURVEY
-from batchflow.overrides import apply_overrides
 from batchflow.schema import error_column, flux_column
+from batchflow.settings.overrides import apply_overrides
 from batchflow.stages import resolved
 
 BLOCK = 20_000

@@ -12,9 +12,9 @@ from typer.testing import CliRunner
 
 from batchflow.catalogue.files import check_input
 from batchflow.catalogue.read import CatalogueReader
-from batchflow.catalogue_settings import CatalogueSettings
 from batchflow.cli import app
 from batchflow.errors import UserError
+from batchflow.settings.catalogue import CatalogueSettings
 
 N_ROWS = 60
 BANDS = ("wfc3_f275w", "wfc3_f336w", "wfc3_f555w")

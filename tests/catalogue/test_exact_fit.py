@@ -11,8 +11,8 @@ import pytest
 
 from batchflow.catalogue.legus_fields import FIELDS
 from batchflow.catalogue.read import read_with_summary
-from batchflow.config import CatalogueSettings
 from batchflow.physics.engine import open_engine
+from batchflow.settings.catalogue import CatalogueSettings
 
 ACS = ("wfc3_f275w", "wfc3_f336w", "acs_f435w", "acs_f555w", "acs_f814w")
 BANDS = (*ACS, "wfc3_f438w", "wfc3_f555w", "wfc3_f814w")

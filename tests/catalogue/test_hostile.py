@@ -17,9 +17,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from batchflow.catalogue.read import read_with_summary
-from batchflow.config import CatalogueSettings
 from batchflow.errors import UserError
 from batchflow.schema import Flag
+from batchflow.settings.catalogue import CatalogueSettings
 
 BANDS = ("wfc3_f275w", "acs_f435w")
 FLUX, ERROR = "flux_wfc3_f275w", "error_wfc3_f275w"

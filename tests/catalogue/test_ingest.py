@@ -21,12 +21,13 @@ from batchflow.catalogue.ingest import ensure_catalogue
 from batchflow.catalogue.normalise import RawCatalogue, complete
 from batchflow.catalogue.read import CatalogueReader, read_catalogue, read_with_summary
 from batchflow.catalogue.summary import Tally
-from batchflow.config import CatalogueSettings, parse_job
+from batchflow.config import parse_job
 from batchflow.errors import UserError
 from batchflow.paths import RunFolder
 from batchflow.physics.bands import FOLDER, known_bands
 from batchflow.pipeline import run_stages
 from batchflow.schema import Flag
+from batchflow.settings.catalogue import CatalogueSettings
 from batchflow.train.task import make_noise
 
 BANDS = ("wfc3_f275w", "acs_f435w")

@@ -10,10 +10,10 @@ import pytest
 from batchflow.catalogue.legus import find_shift, read_numbers
 from batchflow.catalogue.legus_fields import FIELDS, field_in
 from batchflow.catalogue.read import read_catalogue, read_with_summary
-from batchflow.config import CatalogueSettings
 from batchflow.errors import UserError
 from batchflow.physics.bands import AB_MINUS_VEGA
 from batchflow.schema import Flag
+from batchflow.settings.catalogue import CatalogueSettings
 
 ACS = ("wfc3_f275w", "wfc3_f336w", "acs_f435w", "acs_f555w", "acs_f814w")
 UVIS = ("wfc3_f275w", "wfc3_f336w", "wfc3_f438w", "wfc3_f555w", "wfc3_f814w")

@@ -9,7 +9,8 @@ from scipy.spatial import ConvexHull
 from batchflow.catalogue.legus import find_shift, read_numbers
 from batchflow.catalogue.legus_fields import FIELDS
 from batchflow.catalogue.read import read_with_summary
-from batchflow.config import CatalogueSettings, load_job
+from batchflow.config import load_job
+from batchflow.settings.catalogue import CatalogueSettings
 
 OUTSIDE = 66.666
 UVIS_AREA = 8.0

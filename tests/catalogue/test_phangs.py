@@ -12,9 +12,9 @@ from astropy.table import vstack
 
 from batchflow.catalogue.phangs_targets import known_targets, target_in
 from batchflow.catalogue.read import read_catalogue, read_with_summary
-from batchflow.config import CatalogueSettings
 from batchflow.errors import UserError
 from batchflow.schema import Flag
+from batchflow.settings.catalogue import CatalogueSettings
 
 UVIS = ("wfc3_f275w", "wfc3_f336w", "wfc3_f438w", "wfc3_f555w", "wfc3_f814w")
 ACS = ("wfc3_f275w", "wfc3_f336w", "acs_f435w", "acs_f555w", "acs_f814w")

@@ -9,11 +9,12 @@ from astropy.table import MaskedColumn, Table
 from batchflow.catalogue.detect import detect_format
 from batchflow.catalogue.read import read_catalogue, read_with_summary
 from batchflow.check import problems
-from batchflow.config import CatalogueSettings, load_job
+from batchflow.config import load_job
 from batchflow.errors import UserError
 from batchflow.physics.bands import AB_MINUS_VEGA
 from batchflow.physics.engine import open_engine
 from batchflow.schema import Flag
+from batchflow.settings.catalogue import CatalogueSettings
 
 BANDS = ("wfc3_f275w", "wfc3_f336w", "acs_f475w", "acs_f814w")
 NAMES = dict(zip(BANDS, ("275", "336", "475", "814"), strict=True))

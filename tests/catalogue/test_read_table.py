@@ -10,10 +10,10 @@ import pytest
 from astropy.table import MaskedColumn, Table
 
 from batchflow.catalogue.read import read_catalogue, read_with_summary
-from batchflow.config import CatalogueSettings
 from batchflow.errors import UserError
 from batchflow.physics.bands import AB_MINUS_VEGA
 from batchflow.schema import Flag
+from batchflow.settings.catalogue import CatalogueSettings
 
 BANDS = ("wfc3_f275w", "acs_f435w")
 FLUX = {"wfc3_f275w": [1e-3, 2e-3, -1e-4], "acs_f435w": [2e-3, 3e-3, 4e-3]}

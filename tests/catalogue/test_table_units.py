@@ -12,10 +12,10 @@ import pytest
 from astropy.table import Table
 
 from batchflow.catalogue.read import read_catalogue, read_with_summary
-from batchflow.config import CatalogueSettings
 from batchflow.errors import UserError
 from batchflow.physics.bands import AB_MINUS_VEGA
 from batchflow.schema import Flag
+from batchflow.settings.catalogue import CatalogueSettings
 
 BAND = "wfc3_f275w"
 FLUX, ERROR = np.array([1e-3, 2e-3, 4e-3]), np.array([1e-4, 1e-4, 3e-4])

@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 from batchflow.cluster import connect
-from batchflow.config import ClusterSettings
 from batchflow.dashboard import distant
 from batchflow.dashboard.state import reset
+from batchflow.settings.cluster import ClusterSettings
 
 
 @contextlib.contextmanager

@@ -126,8 +126,8 @@ def prometheus(tmp_path):
 
 def test_prometheus_reads_a_run_and_every_panel_of_the_board_has_an_answer(prometheus, tmp_path):
     from batchflow.cluster import connect
-    from batchflow.config import ClusterSettings
     from batchflow.dashboard.state import reset
+    from batchflow.settings.cluster import ClusterSettings
 
     board = json.loads((ROOT / "deploy" / "grafana.json").read_text())
     asked = {target["expr"] for panel in board["panels"] for target in panel.get("targets", [])}

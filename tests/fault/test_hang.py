@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 from batchflow.cluster import CPU, Pool, connect, run_units
-from batchflow.config import ClusterSettings
-from batchflow.dispatch import _Order, _work
-from batchflow.local_site import existing_client
 from batchflow.plan import Unit
-from batchflow.watch import Limit, UnwantedError, alive, watched
+from batchflow.settings.cluster import ClusterSettings
+from batchflow.workers.dispatch import _Order, _work
+from batchflow.workers.local_site import existing_client
+from batchflow.workers.watch import Limit, UnwantedError, alive, watched
 
 pytestmark = pytest.mark.fault
 

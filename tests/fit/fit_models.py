@@ -6,13 +6,14 @@ import numpy as np
 import pyarrow as pa
 
 from batchflow import schema
-from batchflow.config import ModelSettings, PriorSettings
 from batchflow.fit.prepare import Fitter, make_fitter
-from batchflow.fit_settings import FitSettings
 from batchflow.infer.clusters import Clusters
 from batchflow.mocks.estimate import explicit_noise
 from batchflow.mocks.unreported import Unreported
 from batchflow.physics.engine import open_engine
+from batchflow.settings.fit import FitSettings
+from batchflow.settings.model import ModelSettings
+from batchflow.settings.prior import PriorSettings
 from batchflow.threads import threads
 
 BANDS = ("wfc3_f275w", "wfc3_f336w", "wfc3_f438w", "wfc3_f555w", "wfc3_f814w")

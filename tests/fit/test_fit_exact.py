@@ -17,8 +17,8 @@ from batchflow.infer.clusters import Clusters
 from batchflow.infer.draw import Options, Rescue, draw_posteriors
 from batchflow.infer.nuisance import GRID_AXES, why_no_grid
 from batchflow.mocks.noise import ARRAYS, NoiseModel
-from batchflow.prior_settings import PriorSettings
 from batchflow.schema import Flag
+from batchflow.settings.prior import PriorSettings
 
 PRIOR = {
     "log_age": {"uniform": (7.0, 9.0)},

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from batchflow.config import FlowSettings
 from batchflow.flow.model import ConditionalFlow, coupling_order
+from batchflow.settings.train import FlowSettings
 
 KINDS = ("spline", "affine")
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from toy_mocks import BANDS, BOXES, toy_photometry, toy_specification
 
-from batchflow.config import FlowSettings
 from batchflow.flow.checkpoint import PosteriorNetwork, new_network
 from batchflow.flow.features import Observations
+from batchflow.settings.train import FlowSettings
 
 
 @pytest.fixture(scope="module")

@@ -108,7 +108,7 @@ def override(text: str) -> None:
 def catalogue(data: bytes, suffix: str) -> None:
     """A catalogue, read to its end."""
     from batchflow.catalogue.read import read_with_summary
-    from batchflow.config import CatalogueSettings
+    from batchflow.settings.catalogue import CatalogueSettings
 
     with harmless() as folder:
         path = folder / f"c.{suffix}"
@@ -124,10 +124,10 @@ def model_folder() -> dict[str, bytes]:
     """Files of a small model that nobody trained."""
     import numpy as np
 
-    from batchflow.config import FlowSettings
     from batchflow.flow.checkpoint import new_network, save_model
     from batchflow.flow.network import Specification
     from batchflow.mocks.noise import NoiseModel
+    from batchflow.settings.train import FlowSettings
 
     one = np.ones((1, 2))
     noise = NoiseModel(

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 
-from batchflow.config import FlowSettings, PriorSettings
 from batchflow.flow.checkpoint import new_network
 from batchflow.flow.density import Specification
 from batchflow.infer.clusters import from_arrays
@@ -22,6 +21,8 @@ from batchflow.infer.nuisance import Nuisances
 from batchflow.mocks.noise import NoiseModel
 from batchflow.physics.bands import load_band
 from batchflow.physics.engine import open_engine
+from batchflow.settings.prior import PriorSettings
+from batchflow.settings.train import FlowSettings
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3600), pytest.mark.filterwarnings("ignore")]
 

@@ -9,7 +9,6 @@ from exact_models import BANDS
 from scipy import stats
 from scipy.special import logsumexp
 
-from batchflow.config import ModelSettings, PriorSettings
 from batchflow.flow.features import Observations
 from batchflow.infer.cells import COARSE
 from batchflow.infer.exact_grid import ExactGrid
@@ -23,6 +22,8 @@ from batchflow.infer.summary import weighted_quantiles
 from batchflow.mocks.noise import plain_terms
 from batchflow.mocks.prior import log_prior
 from batchflow.physics.engine import open_engine
+from batchflow.settings.model import ModelSettings
+from batchflow.settings.prior import PriorSettings
 from batchflow.threads import threads
 
 DRAWS = 4096

@@ -5,7 +5,6 @@ import numpy as np
 import pytest
 from astropy.table import MaskedColumn, QTable, Table
 
-from batchflow.config import FlowSettings, PriorSettings
 from batchflow.errors import UserError
 from batchflow.flow.checkpoint import new_network
 from batchflow.flow.density import Specification
@@ -15,6 +14,8 @@ from batchflow.infer.posterior import Model
 from batchflow.mocks.noise import NoiseModel
 from batchflow.physics.engine import open_engine
 from batchflow.schema import Flag
+from batchflow.settings.prior import PriorSettings
+from batchflow.settings.train import FlowSettings
 from batchflow.threads import threads
 
 BANDS = ("wfc3_f275w", "wfc3_f555w", "wfc3_f814w")

@@ -8,7 +8,6 @@ import pytest
 import torch
 from brute_grid import BANDS, DISTANCE, NAMES, PRIOR, SYSTEMATIC, legus, mocks
 
-from batchflow.config import FlowSettings
 from batchflow.flow.checkpoint import new_network
 from batchflow.flow.density import Specification
 from batchflow.infer.clusters import from_arrays
@@ -18,6 +17,7 @@ from batchflow.infer.nuisance import Nuisances
 from batchflow.mocks.noise import NoiseModel
 from batchflow.physics.engine import open_engine
 from batchflow.schema import Flag
+from batchflow.settings.train import FlowSettings
 from batchflow.threads import threads
 
 EDGES = {"q16": 0.16, "q84": 0.84}

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from batchflow.config import PriorSettings
 from batchflow.infer.nuisance import POINTS, Nuisances
+from batchflow.settings.prior import PriorSettings
 
 RV = {"truncated_normal": (3.1, 0.3, 2.5, 4.0), "marginalise": True}
 COVERING = {"uniform": (0.0, 1.0), "marginalise": True}

@@ -11,7 +11,7 @@ from scipy.stats import ks_2samp
 
 from batchflow.catalogue.normalise import RawCatalogue, normalise
 from batchflow.catalogue.read import read_catalogue
-from batchflow.config import CatalogueSettings, parse_job
+from batchflow.config import parse_job
 from batchflow.errors import UserError
 from batchflow.infer.clusters import from_catalogue
 from batchflow.infer.support import outside_training
@@ -21,6 +21,7 @@ from batchflow.mocks.estimate import estimate_noise, explicit_noise, noise_figur
 from batchflow.mocks.noise import NoiseModel
 from batchflow.mocks.survey_sample import photometry, sample_surveys
 from batchflow.mocks.unreported import Unreported, unreported_errors
+from batchflow.settings.catalogue import CatalogueSettings
 
 BANDS = ("wfc3_f275w", "acs_f435w", "acs_f555w")
 PAIRS = np.array([[1.0, 0.3, 0.5], [0.3, 1.0, 0.8], [0.5, 0.8, 1.0]])

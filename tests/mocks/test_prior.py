@@ -6,9 +6,9 @@ from pydantic import ValidationError
 from scipy import stats
 from scipy.stats import kstest
 
-from batchflow.config import Distribution, PriorSettings
 from batchflow.keys import generator
 from batchflow.mocks.prior import draw, draw_prior, log_density, log_prior, log_prior_density, median
+from batchflow.settings.prior import Distribution, PriorSettings
 
 PRIOR = PriorSettings.model_validate({"log_age": {"uniform": [6.1, 10.14]}, "ebv": {"uniform": [0.0, 1.3]}})
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from batchflow.config import ModelSettings
 from batchflow.errors import UserError
 from batchflow.physics.cigale_engine import CigaleEngine
 from batchflow.physics.cigale_table import (
@@ -22,6 +21,7 @@ from batchflow.physics.cigale_table import (
 )
 from batchflow.physics.engine import open_engine
 from batchflow.physics.table import FluxTable
+from batchflow.settings.model import ModelSettings
 
 BANDS = ("wfc3_f275w", "acs_f814w")
 NODES = {"log_age": (6.0, 8.0, 12), "ebv": (0.0, 1.0, 9)}

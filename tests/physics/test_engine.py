@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from batchflow.config import ModelSettings
 from batchflow.errors import UserError
 from batchflow.physics.engine import ENGINES, Engine, open_engine
+from batchflow.settings.model import ModelSettings
 
 SETTINGS = {"engine": "embedded", "bands": ["wfc3_f275w", "wfc3_f555w"], "metallicity": 0.004}
 

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from batchflow.config import ModelSettings
 from batchflow.errors import UserError
 from batchflow.physics.embedded import EmbeddedEngine, Gas
 from batchflow.physics.engine import open_engine
+from batchflow.settings.model import ModelSettings
 
 BANDS = ("wfc3_f275w", "wfc3_f336w", "wfc3_f438w", "wfc3_f555w", "wfc3_f814w")
 RANGES = {"metallicity": (0.003, 0.03), "rv": (2.5, 4.5), "covering": (0.0, 1.0)}

@@ -9,15 +9,15 @@ import tomli_w
 import yaml
 from typer.testing import CliRunner
 
-from batchflow.catalogue_settings import CatalogueSettings
 from batchflow.cli import app
-from batchflow.config import FlowSettings
 from batchflow.errors import UserError
 from batchflow.physics.dust import LAWS
 from batchflow.physics.engine import ENGINES
 from batchflow.results import citations as module
 from batchflow.results.citations import citations
 from batchflow.results.references import REFERENCES
+from batchflow.settings.catalogue import CatalogueSettings
+from batchflow.settings.train import FlowSettings
 
 BANDS = ["wfc3_f275w", "wfc3_f555w"]
 

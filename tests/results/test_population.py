@@ -9,7 +9,6 @@ from scipy.stats import norm
 from toy_runs import PRIOR, add_part, toy_draws
 
 from batchflow.errors import UserError
-from batchflow.prior_settings import Distribution, PriorSettings
 from batchflow.report.population_pictures import population_run
 from batchflow.results.population import (
     CONCENTRATION,
@@ -20,6 +19,7 @@ from batchflow.results.population import (
 )
 from batchflow.results.query import query
 from batchflow.results.stored import StoredDraws
+from batchflow.settings.prior import Distribution, PriorSettings
 
 EDGES = np.linspace(6.0, 10.0, 9)
 

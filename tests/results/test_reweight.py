@@ -17,11 +17,11 @@ from batchflow.infer.part import infer_part
 from batchflow.infer.posterior import TABLE_FILE
 from batchflow.paths import RunFolder
 from batchflow.plan import flatten
-from batchflow.prior_settings import PriorSettings
 from batchflow.results.query import query
 from batchflow.results.reweight import reweight_run
 from batchflow.results.stored import draws_files, read_draws
 from batchflow.schema import Flag
+from batchflow.settings.prior import PriorSettings
 from batchflow.shards import read_footer, write_table
 
 CENTRES = {"log_age": 8.0, "log_mass": 4.0, "ebv": 0.6}

@@ -190,7 +190,7 @@ def slow(index):
 
 def main():
     from batchflow.cluster import CPU, Pool, connect, require, run_units
-    from batchflow.config import ClusterSettings
+    from batchflow.settings.cluster import ClusterSettings
     from batchflow.plan import Unit
     settings = ClusterSettings(site=sys.argv[1], dashboard="off", wait_minutes=2)
     results = []

@@ -10,9 +10,9 @@ import pytest
 import torch
 from toy_mocks import BOXES, plain_noise, toy_fluxes, toy_parameters, toy_training, write_toy_shards
 
-from batchflow.config import FlowSettings
 from batchflow.flow.checkpoint import PosteriorNetwork, load_model
 from batchflow.flow.features import make_features, on_device
+from batchflow.settings.train import FlowSettings
 from batchflow.train import fit, simulate
 from batchflow.train.fit import train
 

@@ -8,8 +8,8 @@ import pytest
 import torch
 from toy_mocks import toy_training, write_toy_shards
 
-from batchflow.config import TrainSettings
 from batchflow.flow.checkpoint import load_model
+from batchflow.settings.train import TrainSettings
 from batchflow.train.fit import HISTORY_FILE, train
 from batchflow.train.history import read_history
 from batchflow.train.patience import Patience

@@ -3,8 +3,8 @@
 import numpy as np
 import torch
 
-from batchflow.config import PriorSettings
 from batchflow.physics.table import FluxTable
+from batchflow.settings.prior import PriorSettings
 from batchflow.train.task import model_fluxes
 
 

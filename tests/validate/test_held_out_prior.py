@@ -6,8 +6,8 @@ import numpy as np
 import torch
 from scipy import stats
 
-from batchflow.config import Distribution
 from batchflow.flow.features import Observations
+from batchflow.settings.prior import Distribution
 from batchflow.train.simulate import Simulation
 from batchflow.validate.held_out import _follow_prior, _inside_training
 

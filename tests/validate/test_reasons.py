@@ -6,13 +6,13 @@ import pytest
 import torch
 from exact_models import BANDS
 
-from batchflow.config import ModelSettings
 from batchflow.flow.features import Observations
 from batchflow.infer.likelihood import Photometry
 from batchflow.mocks.noise import plain_terms
 from batchflow.physics.engine import open_engine
 from batchflow.physics.torch_table import TorchFluxTable
 from batchflow.schema import Flag
+from batchflow.settings.model import ModelSettings
 from batchflow.validate.methods import methods_table, reasons_table
 from batchflow.validate.objects import _modes
 from batchflow.validate.profile import Box, best_in_box, box_around

@@ -15,14 +15,14 @@ import distributed
 from distributed import Client, Scheduler, SpecCluster
 from distributed.utils import get_ip
 
-from batchflow import security
-from batchflow.cluster_settings import ClusterSettings
 from batchflow.errors import UserError
-from batchflow.jobs import array_options, job_class, job_options, resources
-from batchflow.pools import BatchCluster, PoolPlan
+from batchflow.settings.cluster import ClusterSettings
 from batchflow.shards import write_bytes
-from batchflow.sites import SiteSettings, load_site
 from batchflow.submit.ledger import ledger_path, remember
+from batchflow.workers import security
+from batchflow.workers.jobs import array_options, job_class, job_options, resources
+from batchflow.workers.pools import BatchCluster, PoolPlan
+from batchflow.workers.sites import SiteSettings, load_site
 
 WORKER_LOGS = Path("logs") / "workers"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import Field, PositiveFloat, PositiveInt, field_validator, model_validator
 
 from batchflow.errors import nearest
-from batchflow.settings import Settings
+from batchflow.settings.base import Settings
 
 BATCH_SYSTEMS = ("slurm", "pbs", "lsf", "sge", "htcondor", "oar")
 SITES = ("local", "address", "allocation", *BATCH_SYSTEMS)

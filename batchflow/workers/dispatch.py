@@ -15,12 +15,12 @@ import dask
 from distributed import Client, Future, as_completed, get_worker
 from distributed.scheduler import KilledWorker, NoValidWorkerError, NoWorkerError
 
-from batchflow.bundles import Bundles
 from batchflow.dashboard.state import latest
 from batchflow.errors import UserError
 from batchflow.plan import Unit
-from batchflow.watch import Limit, watched
-from batchflow.workers import demand, no_worker, workers_with
+from batchflow.workers.available import demand, no_worker, workers_with
+from batchflow.workers.bundles import Bundles
+from batchflow.workers.watch import Limit, watched
 
 LOG = logging.getLogger("batchflow")
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field
 
-from batchflow.settings import Band, Settings
+from batchflow.settings.base import Band, Settings
 
 
 class CigaleTarget(Settings):

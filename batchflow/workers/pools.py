@@ -12,8 +12,8 @@ from typing import Any
 from distributed import SpecCluster
 from tornado.ioloop import PeriodicCallback
 
-from batchflow.jobs import array_options
 from batchflow.submit.queue import is_over, states
+from batchflow.workers.jobs import array_options
 
 LOG = logging.getLogger("batchflow")
 

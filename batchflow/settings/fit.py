@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from pydantic import Field, PositiveFloat, PositiveInt, model_serializer, model_validator
 
-from batchflow.settings import Settings
+from batchflow.settings.base import Settings
 
 Axis = Literal["log_age", "ebv", "metallicity", "rv", "covering"]
 Nodes = Annotated[tuple[float, ...], Field(min_length=1)]

@@ -16,12 +16,12 @@ from dask.utils import parse_timedelta
 from distributed import Client, Nanny, Scheduler, SpecCluster
 from distributed.utils import silence_logging_cmgr
 
-from batchflow import security
-from batchflow.cluster_settings import ClusterSettings
 from batchflow.errors import UserError
 from batchflow.machine import cores
 from batchflow.monitor import CONSOLE
-from batchflow.workers import CPU, GPU
+from batchflow.settings.cluster import ClusterSettings
+from batchflow.workers import security
+from batchflow.workers.available import CPU, GPU
 
 
 @contextmanager

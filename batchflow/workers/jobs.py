@@ -14,7 +14,7 @@ from distributed import Status
 
 from batchflow.errors import UserError
 from batchflow.machine import WORKER_SETTINGS, WORKER_VARIABLES
-from batchflow.sites import ARRAYS, JobSettings, PoolSettings, SiteSettings, seconds
+from batchflow.workers.sites import ARRAYS, JobSettings, PoolSettings, SiteSettings, seconds
 
 CLASSES = {
     "slurm": "SLURMJob",

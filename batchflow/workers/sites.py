@@ -12,9 +12,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, ValidationError, model_validator
 
-from batchflow.cluster_settings import BATCH_SYSTEMS, ClusterSettings
 from batchflow.errors import UserError, nearest
-from batchflow.settings import Settings
+from batchflow.settings.base import Settings
+from batchflow.settings.cluster import BATCH_SYSTEMS, ClusterSettings
 
 ARRAYS = {
     "slurm": ("--array=1-{count}", "SLURM_ARRAY_TASK_ID"),

@@ -1,7 +1,7 @@
 """Bundles hold every unit once, in order; quick units go together, slow ones alone, and nobody runs dry."""
 
-from batchflow.bundles import TASK_SECONDS, Bundles
 from batchflow.plan import Unit
+from batchflow.workers.bundles import TASK_SECONDS, Bundles
 
 
 def units(*rows: int | None) -> list[Unit]:

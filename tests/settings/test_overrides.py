@@ -3,7 +3,7 @@
 import pytest
 
 from batchflow.errors import UserError
-from batchflow.overrides import apply_overrides, parse_value
+from batchflow.settings.overrides import apply_overrides, parse_value
 
 
 @pytest.mark.parametrize(

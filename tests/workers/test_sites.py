@@ -12,17 +12,17 @@ import pytest
 
 pytest.importorskip("dask_jobqueue")
 
-from batchflow.batch_site import pool_plans, worker_scripts
-from batchflow.cluster_settings import BATCH_SYSTEMS, ClusterSettings
 from batchflow.errors import UserError
-from batchflow.jobs import harmless, lifetime_seconds, outer_environment
-from batchflow.pools import _specification
-from batchflow.sites import load_site, parse_site, seconds, size_bytes
+from batchflow.settings.cluster import BATCH_SYSTEMS, ClusterSettings
 from batchflow.submit.queue import is_over, read_states
 from batchflow.submit.ranks import role
 from batchflow.submit.script import Driver, allocation_job, dependency, driver_job
+from batchflow.workers.batch_site import pool_plans, worker_scripts
+from batchflow.workers.jobs import harmless, lifetime_seconds, outer_environment
+from batchflow.workers.pools import _specification
+from batchflow.workers.sites import load_site, parse_site, seconds, size_bytes
 
-SITES = Path(__file__).resolve().parents[1] / "deploy" / "sites"
+SITES = Path(__file__).resolve().parents[2] / "deploy" / "sites"
 SLURM = {
     "system": "slurm",
     "interface": "ib0",
@@ -295,7 +295,7 @@ def test_states_are_read_from_what_the_systems_print():
 
 
 def test_dry_run_prints_every_script_and_writes_nothing(tmp_path):
-    job = Path(__file__).resolve().parents[1] / "jobs" / "quickstart.toml"
+    job = Path(__file__).resolve().parents[2] / "jobs" / "quickstart.toml"
     sets = ["--set", f"output={tmp_path / 'run'}", "--set", f"cluster.site={SITES / 'slurm.toml'}"]
     command = [sys.executable, "-m", "batchflow", "submit", str(job), "--dry-run", *sets]
     done = subprocess.run([*command, "--after", "77"], capture_output=True, text=True, check=False)

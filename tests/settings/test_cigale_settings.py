@@ -10,10 +10,11 @@ import pytest
 import tomli_w
 
 from batchflow import stages
-from batchflow.config import ModelSettings, load_job
+from batchflow.config import load_job
 from batchflow.errors import UserError
 from batchflow.physics.cigale_chain import parse_accepts
 from batchflow.physics.engine import open_engine
+from batchflow.settings.model import ModelSettings
 
 JOB = """
 name = "t"

@@ -8,7 +8,7 @@ from typing import Literal
 
 from pydantic import Field, NonNegativeFloat, PositiveFloat
 
-from batchflow.settings import Band, Settings
+from batchflow.settings.base import Band, Settings
 
 
 class TableColumns(Settings):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from batchflow.cluster import connect
-from batchflow.config import ClusterSettings
+from batchflow.settings.cluster import ClusterSettings
 
 
 def kill_at_shard_two(**arguments):
@@ -23,7 +23,7 @@ def test_a_run_with_a_unit_set_aside_names_it_and_ends_with_status_3(tmp_path, m
     from batchflow.cli import app
 
     monkeypatch.setattr("batchflow.mocks.run.make_shard", kill_at_shard_two)
-    job = Path(__file__).resolve().parents[1] / "jobs" / "quickstart.toml"
+    job = Path(__file__).resolve().parents[2] / "jobs" / "quickstart.toml"
     sets = ("mocks.rows=500", "mocks.rows_per_shard=100", "cluster.cpu_workers=1", "cluster.dashboard=off")
     words = [word for item in (*sets, f"output={tmp_path / 'run'}") for word in ("--set", item)]
     done = CliRunner().invoke(app, ["run", str(job), *words])

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from batchflow.settings import Range, Settings
+from batchflow.settings.base import Range, Settings
 
 SHAPES = ("uniform", "normal", "truncated_normal", "power_law", "choice", "fixed")
 NUISANCES = ("metallicity", "rv", "covering")
