@@ -4,10 +4,10 @@
 
 RUN is a finished run of bench_reference.py. Mocks and inference; the loop calls, in a process of its own with
 the environment of a worker, the very function that the worker calls, with the same arguments. Both have their
-libraries loaded and their model open, and both begin with an empty folder. They take turns, and take turns
-at being first, for two runs of the very same loop differ by 10 % on a shared machine. Units are of the
-default size: 100,000 mocks, 2000 clusters, without the exact quantiles that would make each unit ten times
-longer. Figures are the medians of the turns, with standard errors:
+libraries loaded and their model open, and both begin with an empty folder. Each turn has a cluster and a
+process of its own, for two processes that do the very same differ by 10 % for as long as they live; which
+comes first, changes from turn to turn. Units are of the default size: 100,000 mocks, 2000 clusters, without
+the exact quantiles that would make each unit ten times longer. Figures are medians of the turns:
 
   overhead      processor time of all processes (client, scheduler, nannies, worker) over the loop's, less 1.
                 What they use while nothing runs (`idle`, seconds a second) is counted for the time that the
@@ -29,7 +29,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench_growth import write_catalogue, write_job
 from bench_mocks import write_job as write_mocks_job
@@ -52,6 +52,23 @@ IDLE_SECONDS = 5.0
 Work = Callable[[Session], tuple[Callable[..., int], list[Unit]]]
 Seconds = tuple[float, float]
 """On the clock, and of the processor."""
+
+
+class Turn(NamedTuple):
+    """What was measured once."""
+
+    units: int
+    start_s: float
+    first_s: float
+    idle: float
+    plain: Seconds
+    cluster: Seconds
+
+    @property
+    def overhead(self) -> float:
+        """Additional time of the processor, as a machine of its own would have it."""
+        (wall, cpu), loop_cpu = self.cluster, self.plain[1]
+        return (cpu - self.idle * (wall - loop_cpu)) / loop_cpu - 1
 
 
 def mocks_work(session: Session) -> tuple[Callable[..., int], list[Unit]]:
@@ -89,8 +106,13 @@ def on_cluster(session: Session, work: Callable[[], object]) -> Seconds:
 
 
 def measure(job: Job, stage: Stage, work: Work, turns: int) -> dict[str, Any]:
-    """Figures of a stage and of its loop, in turns."""
+    """Figures of a stage and of its loop."""
     os.environ.update(WORKER_VARIABLES)
+    return figures([_turn(job, stage, work, swapped=turn % 2 == 1) for turn in range(turns)])
+
+
+def _turn(job: Job, stage: Stage, work: Work, swapped: bool) -> Turn:
+    """Both on new processes, one after the other in either order, each into an empty folder."""
     with open_session(job, "restart") as session, ProcessPoolExecutor(1, get_context("spawn")) as pool:
         start = wall_seconds(lambda: session.client)
         first = wall_seconds(lambda: _whole(stage, session))
@@ -104,37 +126,35 @@ def measure(job: Job, stage: Stage, work: Work, turns: int) -> dict[str, Any]:
         def clustered() -> Seconds:
             return on_cluster(session, lambda: _whole(stage, session))
 
-        pairs = [_pair(session, plainly, clustered, swapped=turn % 2 == 1) for turn in range(turns)]
-    return {"units": len(units), "start_s": start, "first_s": first, **figures(pairs, idle)}
+        found = dict[Callable[[], Seconds], Seconds]()
+        for one in (clustered, plainly) if swapped else (plainly, clustered):
+            remove(session.run.mocks, session.run.posterior, session.run.draws)
+            found[one] = one()
+    return Turn(len(units), start, first, idle, found[plainly], found[clustered])
 
 
-def _pair(
-    session: Session, plainly: Callable[[], Seconds], clustered: Callable[[], Seconds], swapped: bool
-) -> tuple[Seconds, Seconds]:
-    """Both, one after the other in either order, each into an empty folder."""
-    found = dict[Callable[[], Seconds], Seconds]()
-    for one in (clustered, plainly) if swapped else (plainly, clustered):
-        remove(session.run.mocks, session.run.posterior, session.run.draws)
-        found[one] = one()
-    return found[plainly], found[clustered]
-
-
-def figures(pairs: Sequence[tuple[Seconds, Seconds]], idle: float) -> dict[str, Any]:
+def figures(turns: Sequence[Turn]) -> dict[str, Any]:
     """Medians of the turns; overheads are of what came one after the other."""
-    own = [cpu - idle * (wall - loop_cpu) for (_, loop_cpu), (wall, cpu) in pairs]
-    overheads = [used / loop_cpu - 1 for used, ((_, loop_cpu), _) in zip(own, pairs, strict=True)]
-    by_clock = [wall / loop_wall - 1 for (loop_wall, _), (wall, _) in pairs]
+    overheads = [one.overhead for one in turns]
+    by_clock = [one.cluster[0] / one.plain[0] - 1 for one in turns]
+    medians = {
+        "start_s": [one.start_s for one in turns],
+        "first_s": [one.first_s for one in turns],
+        "loop_s": [one.plain[0] for one in turns],
+        "cluster_s": [one.cluster[0] for one in turns],
+        "loop_cpu_s": [one.plain[1] for one in turns],
+        "cluster_cpu_s": [one.cluster[1] for one in turns],
+        "idle": [one.idle for one in turns],
+        "overhead": overheads,
+        "wall_overhead": by_clock,
+    }
     return {
-        "loop_s": statistics.median(wall for (wall, _), _ in pairs),
-        "cluster_s": statistics.median(wall for _, (wall, _) in pairs),
-        "loop_cpu_s": statistics.median(cpu for (_, cpu), _ in pairs),
-        "cluster_cpu_s": statistics.median(own),
-        "idle": idle,
-        "overheads": overheads,
-        "overhead": statistics.median(overheads),
+        "units": turns[0].units,
+        **{name: statistics.median(values) for name, values in medians.items()},
         "overhead_error": _error(overheads),
-        "wall_overhead": statistics.median(by_clock),
         "wall_overhead_error": _error(by_clock),
+        "overheads": overheads,
+        "wall_overheads": by_clock,
     }
 
 
