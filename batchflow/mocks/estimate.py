@@ -112,7 +112,7 @@ def _widened(model: NoiseModel, samples: Mapping[str, SurveySample], tables: Tab
         reach[row] = np.maximum(reach[row], _needed_reach(model, row, rows))
         low, high = _bounds(model, row, rows)
         if np.isfinite(low).any():
-            own = (np.nanmin(low), min(np.nanmax(high), brightest[row] + MARGIN))
+            own = (np.nanmin(low), min(np.nanmax(high), brightest[row]))
             span[row] = min(span[row, 0], own[0]), max(span[row, 1], own[1])
     span[:, 0] = span[:, 0].clip(min=LOWEST_BRIGHTNESS)
     empty = ~np.isfinite(span).all(axis=1)
@@ -135,7 +135,7 @@ def _bounds(model: NoiseModel, row: int, rows: Photometry) -> tuple[Floats, Floa
 
 
 def _plausible_brightness(model: NoiseModel, name: str, sample: Photometry) -> float:
-    """The highest log10 max(f / s) that is taken at its word."""
+    """The highest log10 max(f / s) that training may reach: `MARGIN` beyond what is taken at its word."""
     _, high = _bounds(model, model.surveys.index(name), sample)
     return float(np.nanquantile(high, 0.999)) + FARTHEST if np.isfinite(high).any() else np.inf
 
