@@ -39,7 +39,7 @@ class Flag(IntFlag):
     UPPER_LIMIT = 2
     """At least one band is an upper limit."""
     BAD_ERROR = 4
-    """A band was set aside: no possible flux, no finite, positive error, or a limit not above zero."""
+    """A band was set aside: flux above 1e8 mJy, error not in 1e-12 to 1e8 mJy, or limit not above zero."""
     NEGATIVE_FLUX = 8
     """A measured flux is negative; it is used as it stands."""
     DUPLICATE_ID = 16

@@ -31,7 +31,7 @@ from batchflow.shards import read_table
 REASONS = {
     "MISSING_BAND": "a band of the survey was not measured; it is left out of the likelihood",
     "UPPER_LIMIT": "a band is an upper limit; it is used as one",
-    "BAD_ERROR": "no possible flux, no positive, finite error, or limit not above zero; the band is left out",
+    "BAD_ERROR": "flux above 1e8 mJy, error not in 1e-12 to 1e8, limit not above zero; the band is left out",
     "NEGATIVE_FLUX": "a flux below zero; it is used as it stands",
     "DUPLICATE_ID": "another row of the galaxy has the same id; both are inferred",
     "NO_BAND": "no usable band, not even a limit; not inferred",
