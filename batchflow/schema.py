@@ -21,7 +21,7 @@ QUANTILES = {"q02": 0.025, "q16": 0.16, "q50": 0.50, "q84": 0.84, "q97": 0.975}
 """Column suffix and probability of each stored quantile: the median, the central 68 % and 95 %."""
 
 MAX_MODES = 4
-"""Modes listed for each cluster at most; `n_modes` counts all."""
+"""Modes of a cluster at most, the heaviest: `n_modes` counts no more."""
 
 LIMIT_SIGMA = 3.0
 """An upper limit is quoted at this many standard deviations where a catalogue does not say."""
