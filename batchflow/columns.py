@@ -74,7 +74,7 @@ _PLAIN = {
     ),
     "log_weight": Column("", "stat.weight", "natural logarithm of each draw's weight; they sum to one"),
     "best_chi2": Column(
-        "", "stat.fit.chi2", "least chi square of the classical fit, over all measured bands"
+        "", "stat.fit.chi2", "least chi square of the classical fit, over the bands that it used"
     ),
     "best_reduced_chi2": Column("", "stat.fit.chi2", "least chi square by degree of freedom"),
     "best_n_bands": Column("", "meta.number", "bands that the classical fit used"),

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from enum import IntFlag
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from batchflow import columns
 
@@ -19,10 +21,14 @@ QUANTILES = {"q02": 0.025, "q16": 0.16, "q50": 0.50, "q84": 0.84, "q97": 0.975}
 """Column suffix and probability of each stored quantile: the median, the central 68 % and 95 %."""
 
 MAX_MODES = 4
-"""Modes listed for each cluster at most; `n_modes` counts all."""
+"""Modes of a cluster at most, the heaviest: `n_modes` counts no more."""
 
 LIMIT_SIGMA = 3.0
 """An upper limit is quoted at this many standard deviations where a catalogue does not say."""
+
+LEAST_ERROR, LARGEST_FLUX = 1e-12, 1e8
+"""Smallest error and largest flux or error [mJy] of a measurement. Beyond (AB magnitudes of 46 and -3.6) lie
+sentinels that nobody declared, such as a magnitude of 99 or an error of 1e20, and wrong units."""
 
 
 class Flag(IntFlag):
@@ -33,13 +39,13 @@ class Flag(IntFlag):
     UPPER_LIMIT = 2
     """At least one band is an upper limit."""
     BAD_ERROR = 4
-    """A band was set aside: an infinite flux, no finite, positive error, or a limit not above zero."""
+    """A band was set aside: flux above 1e8 mJy, error not in 1e-12 to 1e8 mJy, or limit not above zero."""
     NEGATIVE_FLUX = 8
     """A measured flux is negative; it is used as it stands."""
     DUPLICATE_ID = 16
     """Another row of the same galaxy has the same id."""
     NO_BAND = 32
-    """No usable band: not inferred."""
+    """No usable band, not even an upper limit: not inferred."""
     NO_DISTANCE = 64
     """No finite, positive distance: not inferred."""
     PRIOR_EDGE = 128
@@ -77,6 +83,23 @@ def error_column(band: str) -> str:
 def limit_column(band: str) -> str:
     """Name of the column telling whether the band's flux is an upper limit."""
     return f"limit_{band}"
+
+
+def is_measurement(flux: NDArray[np.float64], error: NDArray[np.float64]) -> NDArray[np.bool_]:
+    """Whether a flux with its error can be a measurement.
+
+    Parameters
+    ----------
+    flux, error : ndarray, of one shape
+        Flux densities and 1-sigma errors [mJy].
+
+    Returns
+    -------
+    bool ndarray, of that shape
+        True where both are numbers, the error is not below `LEAST_ERROR`, and neither exceeds `LARGEST_FLUX`
+        in size.
+    """
+    return (np.abs(flux) <= LARGEST_FLUX) & (error >= LEAST_ERROR) & (error <= LARGEST_FLUX)
 
 
 def unit_of(column: str) -> str:

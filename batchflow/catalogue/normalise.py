@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from batchflow.physics.bands import read_curve
 from batchflow.physics.foreground import deredden, foreground_coefficients
-from batchflow.schema import LIMIT_SIGMA, PUBLISHED, Flag, catalogue_schema
+from batchflow.schema import LIMIT_SIGMA, PUBLISHED, Flag, catalogue_schema, is_measurement
 from batchflow.schema import error_column as error_name
 from batchflow.schema import flux_column as flux_name
 from batchflow.schema import limit_column as limit_name
@@ -98,7 +98,7 @@ def clean_band(flux: Floats, error: Floats, limit: Bools, limit_sigma: float = L
     with np.errstate(invalid="ignore"):
         sound = np.isfinite(error) & (error > 0)
         error = np.where(limit & ~sound, flux / limit_sigma, error)
-        bad = ~(np.isfinite(flux) & np.isfinite(error) & (error > 0)) | (limit & (flux <= 0))
+        bad = ~is_measurement(flux, error) | (limit & (flux <= 0))
         used = ~missing & ~bad
         negative = used & (flux < 0)
     flags = (
@@ -228,7 +228,7 @@ def _row_flags(raw: RawCatalogue, clean: Mapping[str, CleanBand]) -> Ints:
     measured = np.zeros(len(raw.object_id), dtype=bool)
     for band in clean.values():
         flags |= band.flags
-        measured |= np.isfinite(band.flux) & ~band.limit
+        measured |= np.isfinite(band.flux)
     with np.errstate(invalid="ignore"):
         distant = np.isfinite(raw.distance_mpc) & (raw.distance_mpc > 0)
     flags[~measured] |= Flag.NO_BAND

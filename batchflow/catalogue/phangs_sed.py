@@ -80,14 +80,14 @@ def open_sed(entry: CatalogueSettings, id_names: tuple[str, ...]) -> SedTable | 
     if entry.sed_path is None:
         return None
     files = tuple((path, file_state(path)) for path in find_files(entry.sed_paths))
-    return _read(entry.model_dump_json(include={"galaxy"}), id_names, files)
+    return _read(entry.galaxy, id_names, files)
 
 
 @lru_cache(maxsize=4)
 def _read(
-    settings: str, id_names: tuple[str, ...], files: tuple[tuple[Path, tuple[int, ...]], ...]
+    galaxy: str | None, id_names: tuple[str, ...], files: tuple[tuple[Path, tuple[int, ...]], ...]
 ) -> SedTable:
-    entry = CatalogueSettings.model_validate_json(settings.replace("{", '{"path": ".",', 1))
+    entry = CatalogueSettings.model_validate({"path": ".", "galaxy": galaxy})
     places: dict[str, int] = {}
     blocks: list[Floats] = []
     for path, _ in files:
@@ -125,11 +125,12 @@ def _place(
     """Append a file's rows; a cluster that is there already must have the same values."""
     start = sum(map(len, blocks))
     blocks.append(values)
+    whole = np.concatenate(blocks)
     for index, key in enumerate(keys):
         place = places.setdefault(key, start + index)
         if place == start + index:
             continue
-        known = np.concatenate(blocks)[place]
+        known = whole[place]
         if not np.array_equal(known, values[index], equal_nan=True):
             target, _, name = key.partition("-")
             raise UserError(

@@ -31,10 +31,10 @@ from batchflow.shards import read_table
 REASONS = {
     "MISSING_BAND": "a band of the survey was not measured; it is left out of the likelihood",
     "UPPER_LIMIT": "a band is an upper limit; it is used as one",
-    "BAD_ERROR": "infinite flux, no finite, positive error, or limit not above zero; the band is set aside",
+    "BAD_ERROR": "flux above 1e8 mJy, error not in 1e-12 to 1e8, limit not above zero; the band is left out",
     "NEGATIVE_FLUX": "a flux below zero; it is used as it stands",
     "DUPLICATE_ID": "another row of the galaxy has the same id; both are inferred",
-    "NO_BAND": "no measured band; not inferred",
+    "NO_BAND": "no usable band, not even a limit; not inferred",
     "NO_DISTANCE": "no finite, positive distance; not inferred",
     "OUTSIDE_TRAINING": "brightness or errors unlike the survey's others; inferred, but look at it",
 }

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from batchflow.catalogue.command import USUAL, Understood
@@ -189,7 +190,8 @@ def _galaxies(found: Description) -> Table:
         title += f", the {MOST_GALAXIES} with most clusters"
     table = Table("galaxy", "clusters", "distance [Mpc]", title=title, title_justify="left")
     for galaxy in galaxies[:MOST_GALAXIES]:
-        table.add_row(galaxy.galaxy, f"{galaxy.clusters:,}", _span(galaxy.distance_mpc))
+        # Names are a catalogue's: brackets in them are no markup.
+        table.add_row(escape(galaxy.galaxy), f"{galaxy.clusters:,}", _span(galaxy.distance_mpc))
     return table
 
 
@@ -214,5 +216,5 @@ def _surveys(found: Description) -> Table:
     for figures in found.coverage:
         worst = max(figures.residual.values(), default=float("nan"))
         outside = f"{figures.n_outside:,}"
-        table.add_row(figures.survey, f"{figures.n_rows:,}", outside, f"{worst:.3f} dex or less")
+        table.add_row(escape(figures.survey), f"{figures.n_rows:,}", outside, f"{worst:.3f} dex or less")
     return table

@@ -40,7 +40,7 @@ class VotableField:
     arraysize: str | None
     """As the file writes it; None where a row has one value."""
     null: float | None
-    """Number that stands for none."""
+    """Number that stands for none; a whole one where the column's are, for a float holds no long id."""
     unit: str
 
     @property
@@ -99,8 +99,10 @@ class VotableField:
         try:
             found = pc.cast(filled, pa.int64() if self.datatype in _WHOLE else pa.float64())
         except pa.ArrowInvalid:
-            return _hexadecimal(filled)
-        return found if self.null is None else pc.if_else(pc.equal(found, self.null), None, found)
+            found = _hexadecimal(filled)
+        if self.null is None or pa.types.is_string(found.type):
+            return found
+        return pc.if_else(pc.equal(found, self.null), None, found)
 
 
 def _truths(words: pa.ChunkedArray) -> pa.ChunkedArray:
@@ -167,7 +169,9 @@ def _distinct(names: Sequence[str]) -> Iterator[str]:
 
 def _field(path: Path, name: str, field: Any) -> VotableField:
     null = field.values.null
-    number = float(null) if isinstance(null, int | float | np.number) and np.isfinite(null) else None
+    number = null if isinstance(null, int | float | np.number) and np.isfinite(null) else None
+    if number is not None:
+        number = int(number) if field.datatype in _WHOLE else float(number)
     arraysize = None if field.arraysize is None else str(field.arraysize).replace(" ", "")
     if arraysize is not None and not re.fullmatch(r"(\d+x)*(\d+\*?|\*)", arraysize):
         raise UserError(

@@ -178,9 +178,8 @@ Coarse = tuple[Boxes, Tensor, Slopes]
 def _likely(coarse: Coarse, photometry: Photometry) -> tuple[Coarse, Tensor]:
     """Coarse cells that a rough look at their likelihood, with no fit of the mass, leaves in; and doubts."""
     boxes, log_flux, slopes = coarse
-    rough = rough_height(photometry.rows(boxes.cluster), log_flux, slopes).reshape(
-        len(photometry.seen.flux), -1
-    )
+    rough = rough_height(photometry.rows(boxes.cluster), log_flux, slopes)
+    rough = rough.nan_to_num(nan=torch.finfo(rough.dtype).min).reshape(len(photometry.seen.flux), -1)
     best = rough.topk(min(LEAST_KEPT, rough.shape[1]), dim=1).values
     kept = (rough >= torch.minimum(best[:, :1] - ROUGHLY, best[:, -1:])).reshape(-1)
     kept = kept.nonzero()[:, 0]
@@ -194,7 +193,8 @@ def _weigh(boxes: Boxes, model: tuple[Tensor, Slopes], photometry: Photometry, l
     log_flux, slopes = model
     fit = fit_mass(photometry.rows(boxes.cluster), log_flux, own, slopes)
     share = logaddexp(fit.log_peak, fit.log_plateau) + boxes.size.log().sum(1)
-    return Cells(boxes, fit, share)
+    # Where nothing fits, even the least bad likelihood may lie below any number: all cells are then alike.
+    return Cells(boxes, fit, share.nan_to_num(nan=torch.finfo(share.dtype).min))
 
 
 def _largest(parts: list[Cells], n: int) -> Tensor:

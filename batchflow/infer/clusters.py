@@ -11,7 +11,7 @@ import pyarrow as pa
 from numpy.typing import ArrayLike, NDArray
 
 from batchflow.errors import UserError
-from batchflow.schema import Flag, error_column, flux_column, limit_column
+from batchflow.schema import Flag, error_column, flux_column, is_measurement, limit_column
 
 Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
@@ -41,8 +41,8 @@ class Clusters:
 
     @property
     def measured(self) -> Mask:
-        """Bands with a finite flux and a finite, positive error."""
-        return np.isfinite(self.flux) & np.isfinite(self.error) & (self.error > 0)
+        """Bands with a flux and an error that can be, (n_clusters, n_bands)."""
+        return is_measurement(self.flux, self.error)
 
     @property
     def usable(self) -> Mask:

@@ -146,6 +146,11 @@ class Draws(NamedTuple):
         """Weights that sum to one, (n_clusters, n_draws)."""
         return np.exp(self.log_weights)
 
+    @property
+    def inferred(self) -> NDArray[np.bool_]:
+        """Clusters that have draws, (n_clusters,)."""
+        return np.asarray(np.isfinite(self.log_weights).any(axis=1))
+
     def each(self, work: Callable[[Any], Any]) -> Draws:
         """The same with something done to every array."""
         fields: dict[str, Any] = {

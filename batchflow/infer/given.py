@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from batchflow.catalogue.normalise import clean_band
 from batchflow.catalogue.units import converted, flux_error, flux_from_magnitude, flux_unit, vega_zero_point
 from batchflow.errors import UserError, nearest
 from batchflow.infer.clusters import Clusters, from_arrays
-from batchflow.schema import Flag, error_column, flux_column, limit_column
+from batchflow.schema import error_column, flux_column, limit_column
 
 Floats = NDArray[np.float64]
 MPC = "Mpc"
@@ -62,10 +64,10 @@ def given_arrays(
     if errors is None:
         raise UserError("errors are missing; expected as many as fluxes, [mJy], or an astropy Table alone")
     flux, error = _photometry(fluxes, errors, ("", "fluxes"))
-    far = _distance(distance, "distance_mpc")
-    spread = None if distance_error is None else _distance(distance_error, "distance_error_mpc", -np.inf)
+    far = _distance(distance)
+    spread = None if distance_error is None else _in_mpc(distance_error, "distance_error_mpc")
     clusters = from_arrays(flux, error, far, len(bands), spread)
-    return Given(clusters, clusters.keys, [""] * len(clusters.keys), _flags(clusters))
+    return _judged(clusters, clusters.keys, [""] * len(clusters.keys))
 
 
 def given_table(table: Any, bands: Sequence[str], distance: Any = None, distance_error: Any = None) -> Given:
@@ -77,7 +79,7 @@ def given_table(table: Any, bands: Sequence[str], distance: Any = None, distance
         Columns ``flux_<band>`` and ``error_<band>`` (a flux density, mJy where there is no unit, or a
         magnitude); ``limit_<band>``, ``object_id``, ``galaxy``, ``survey``, ``distance_mpc`` and
         ``distance_error_mpc`` where there are any. Masked values are not measured. A band of the model
-        that has no column is not measured.
+        that has no column is not measured. A limit without an error stands at `schema.LIMIT_SIGMA` of it.
     bands : sequence of str
         Of the model.
     distance, distance_error : array_like or Quantity, shape () or (n_clusters,), optional
@@ -108,10 +110,10 @@ def given_table(table: Any, bands: Sequence[str], distance: Any = None, distance
         raise UserError(
             "no distances: the table has no column distance_mpc; add it, or give distance_mpc = ..."
         )
-    far = _distance(table["distance_mpc"] if distance is None else distance, "distance_mpc")
+    far = _distance(table["distance_mpc"] if distance is None else distance)
     if distance_error is None and "distance_error_mpc" in table.colnames:
         distance_error = table["distance_error_mpc"]
-    spread = None if distance_error is None else _distance(distance_error, "distance_error_mpc", -np.inf)
+    spread = None if distance_error is None else _in_mpc(distance_error, "distance_error_mpc")
     found = from_arrays(flux, error, far, len(bands), spread)
     ids, galaxies = _words(table, "object_id"), _words(table, "galaxy")
     clusters = Clusters(
@@ -124,7 +126,7 @@ def given_table(table: Any, bands: Sequence[str], distance: Any = None, distance
         galaxies if any(galaxies) else found.galaxies,
         found.distance_error_mpc,
     )
-    return Given(clusters, ids, galaxies, _flags(clusters))
+    return _judged(clusters, ids, galaxies)
 
 
 def _bands_of(table: Any, bands: Sequence[str]) -> set[str]:
@@ -167,13 +169,17 @@ def _photometry(flux: Any, error: Any, where: tuple[str, str]) -> tuple[Floats, 
     return found, flux_error(found, sigmas)
 
 
-def _distance(values: Any, name: str, least: float = 0.0) -> Floats:
-    numbers, unit = _bare(values, name)
-    found = converted(numbers, unit, MPC, name)
+def _distance(values: Any) -> Floats:
+    found = _in_mpc(values, "distance_mpc")
     # One distance for all is a setting; among many, a wrong one is its row's and flagged there.
-    if found.ndim == 0 and not (np.isfinite(found) and found > least):
-        raise UserError(f"{name} = {float(found):g}; expected a positive distance in Mpc")
+    if found.ndim == 0 and not (np.isfinite(found) and found > 0):
+        raise UserError(f"distance_mpc = {float(found):g}; expected a positive distance in Mpc")
     return found
+
+
+def _in_mpc(values: Any, name: str) -> Floats:
+    numbers, unit = _bare(values, name)
+    return converted(numbers, unit, MPC, name)
 
 
 def _bare(values: Any, name: str) -> tuple[Floats, str]:
@@ -196,8 +202,8 @@ def _words(table: Any, name: str) -> list[str]:
     return [str(i) if name == "object_id" else "" for i in range(len(table))]
 
 
-def _flags(clusters: Clusters) -> NDArray[np.int32]:
-    bad = ~np.isnan(clusters.flux) & ~clusters.measured
-    negative = clusters.measured & (clusters.flux < 0)
-    bits = Flag.MISSING_BAND * ~clusters.measured.all(axis=1) + Flag.BAD_ERROR * bad.any(axis=1)
-    return (bits + Flag.NEGATIVE_FLUX * negative.any(axis=1)).astype(np.int32)
+def _judged(clusters: Clusters, ids: Sequence[str], galaxies: Sequence[str]) -> Given:
+    """Set aside what is no measurement, as in a catalogue."""
+    found = clean_band(clusters.flux, clusters.error, clusters.limit)
+    judged = replace(clusters, flux=found.flux, error=found.error, limit=found.limit)
+    return Given(judged, ids, galaxies, np.bitwise_or.reduce(found.flags, axis=1))

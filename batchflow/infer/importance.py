@@ -35,13 +35,16 @@ def weigh(log_target: Tensor, log_proposal: Tensor) -> Weighted:
         NaN efficiency and evidence, and equal weights, where no draw has any weight.
     """
     ratio = torch.nan_to_num(log_target - log_proposal, nan=-torch.inf, posinf=-torch.inf, neginf=-torch.inf)
-    total = torch.logsumexp(ratio, dim=1)
+    top = ratio.amax(1)
+    lost = torch.isneginf(top)
+    # Where the model fits badly, single precision would lose the weights beside the size of all ratios.
+    relative = ratio - torch.where(lost, 0.0, top)[:, None]
+    total = torch.logsumexp(relative, dim=1)
     n_draws = ratio.shape[1]
     log_n = torch.log(torch.tensor(float(n_draws), dtype=ratio.dtype))
-    lost = ~torch.isfinite(total)
-    log_weights = torch.where(lost[:, None], -log_n, ratio - total[:, None])
+    log_weights = torch.where(lost[:, None], -log_n, relative - total[:, None])
     efficiency = torch.exp(-torch.logsumexp(2 * log_weights, dim=1)) / n_draws
-    evidence = total - log_n
+    evidence = top + (total - log_n)
     nan = torch.full_like(total, torch.nan)
     return Weighted(log_weights, torch.where(lost, nan, efficiency), torch.where(lost, nan, evidence))
 

@@ -40,7 +40,7 @@ def infer_part(
     way = Rescue(settings["min_efficiency"], settings["max_draws"], settings["grid"])
     options = Options(settings["draws"], settings["certify"], settings["seed"], way)
     draws = draw_posteriors(proposal, clusters, options)
-    summary = model.summarise(table, clusters, draws, settings["min_efficiency"])
+    summary = model.summarise(table, clusters, draws, settings["min_efficiency"], settings["certify"])
     # The draws first: a posterior that is there always has its draws.
     write_table(Path(outputs[1]), draws_table(table, draws), footer)
     write_table(Path(outputs[0]), summary, footer)

@@ -128,7 +128,8 @@ class Model:
         if self.network.noise.explicit:
             clusters = replace(clusters, surveys=[DEFAULT_SURVEY] * len(clusters.keys))
         found = draw_posteriors(self.proposal, clusters, Options(draws, certify, seed, rescue))
-        table = self.summarise(_catalogue(given), clusters, found)
+        least = (rescue or DEFAULT_RESCUE).min_efficiency
+        table = self.summarise(_catalogue(given), clusters, found, least, certify)
         return Posterior(found.values, found.log_weights, table)
 
     def _given(self, fluxes: Any, errors: Any, distance: Any, distance_error: Any) -> Given:
@@ -143,7 +144,12 @@ class Model:
         return given_arrays(fluxes, errors, self.bands, distance, distance_error)
 
     def summarise(
-        self, catalogue: pa.Table, clusters: Clusters, draws: Draws, least: float = 0.05
+        self,
+        catalogue: pa.Table,
+        clusters: Clusters,
+        draws: Draws,
+        least: float = DEFAULT_RESCUE.min_efficiency,
+        certified: bool = True,
     ) -> pa.Table:
         """The posterior table of drawn clusters.
 
@@ -157,6 +163,8 @@ class Model:
             Theirs.
         least : float
             Efficiency below which a cluster is flagged.
+        certified : bool
+            Whether the draws were weighted to the exact posterior.
 
         Returns
         -------
@@ -169,7 +177,8 @@ class Model:
         columns["member_spread"] = pa.array(spread, pa.float32(), from_pandas=True)
         columns["n_bands"] = clusters.measured.sum(axis=1)
         strange = Flag.OUTSIDE_TRAINING * outside_training(clusters, self.network.noise)
-        bits = clusters.flags | posterior_flags(draws, self.network.boxes, least) | strange.astype(np.int32)
+        bits = clusters.flags | posterior_flags(draws, self.network.boxes, least, certified)
+        bits |= strange.astype(np.int32)
         columns["ood_pvalue"] = self.ood_pvalues(clusters)
         bits |= (Flag.OUT_OF_DISTRIBUTION * (columns["ood_pvalue"] < OOD_PVALUE)).astype(np.int32)
         return posterior_table(catalogue, columns, bits)

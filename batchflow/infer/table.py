@@ -79,16 +79,28 @@ def evidence_error(efficiency: Floats, n_draws: int | NDArray[np.int64]) -> Floa
         return np.where(np.greater(n_draws, 1), np.sqrt(spread / (np.asarray(n_draws) - 1.0)), np.nan)
 
 
-def posterior_flags(draws: Draws, boxes: Boxes, min_efficiency: float) -> NDArray[np.int32]:
-    """Flags that the posteriors call for, (n_clusters,)."""
+def posterior_flags(
+    draws: Draws, boxes: Boxes, min_efficiency: float, certified: bool = True
+) -> NDArray[np.int32]:
+    """Flags that the posteriors call for, (n_clusters,).
+
+    Parameters
+    ----------
+    draws : Draws
+        Of n_clusters clusters.
+    boxes : dict of str to (float, float)
+        Prior range of each parameter.
+    min_efficiency : float
+        Efficiency below which a cluster is flagged.
+    certified : bool
+        Whether the draws were weighted to the exact posterior.
+    """
     with np.errstate(invalid="ignore"):
         low = Flag.LOW_EFFICIENCY * (draws.efficiency < min_efficiency)
         poor = Flag.POOR_FIT * (draws.pvalue < POOR_FIT)
     edge = Flag.PRIOR_EDGE * touches_edge(draws, boxes)
-    # Certified draws none of which has any weight: the network lost this cluster, and says so.
-    certified = np.isfinite(draws.efficiency).any()
-    inferred = np.isfinite(draws.log_weights).any(axis=1)
-    lost = Flag.LOW_EFFICIENCY * (certified & inferred & ~np.isfinite(draws.efficiency))
+    # Draws none of which has any weight: the network lost this cluster.
+    lost = Flag.LOW_EFFICIENCY * (certified & draws.inferred & ~np.isfinite(draws.efficiency))
     method = 0 if draws.method is None else draws.method
     flags: NDArray[np.int32] = (low | poor | edge | lost | method).astype(np.int32)
     return flags
@@ -126,9 +138,8 @@ def posterior_table(
 def draws_table(catalogue: pa.Table, draws: Draws) -> pa.Table:
     """The draws table of a catalogue part: lists of float32, empty where a cluster was not inferred."""
     lists = {**draws.values, "log_weight": draws.log_weights}
-    inferred = np.isfinite(draws.log_density).any(axis=1) | np.isfinite(draws.efficiency)
     columns = [catalogue["galaxy"], catalogue["object_id"]]
-    columns += [_list_array(values, inferred) for values in lists.values()]
+    columns += [_list_array(values, draws.inferred) for values in lists.values()]
     return pa.Table.from_arrays(columns, schema=schema.draws_schema(list(draws.values)))
 
 

@@ -12,7 +12,7 @@ from batchflow.infer.summary import weighted_quantiles
 from batchflow.report.data import ReportData
 from batchflow.report.light import RunLight
 from batchflow.report.one_cluster import OneCluster, one_cluster
-from batchflow.report.pictures import BLUE, GREY, LABELS, ORANGE, new_figure, plain, span
+from batchflow.report.pictures import BLUE, GREY, LABELS, ORANGE, new_figure, plain, span, wavelength_axis
 from batchflow.results.tables import Run
 
 if TYPE_CHECKING:
@@ -25,7 +25,6 @@ LEVELS = (0.68, 0.95)
 PANEL = 1.9
 """Inches of a panel of a corner plot."""
 BINS = 24
-WAVELENGTH_TICKS = (1500, 2000, 3000, 4000, 5000, 7000, 10000, 15000, 20000, 30000, 50000)
 NOT_DETECTED = 3.0
 """A flux of zero or less is drawn as a limit at so many standard deviations above it."""
 
@@ -244,7 +243,7 @@ def _draw_fluxes(axes: Axes, fit: _Fit, spectrum: tuple[Floats, Floats] | None) 
         zorder=4,
     )
     _draw_limits(axes, fit)
-    _wavelengths(axes, fit)
+    wavelength_axis(axes, (0.8 * fit.pivots.min(), 1.25 * fit.pivots.max()))
     axes.set(yscale="log", ylabel="flux density [mJy]", ylim=_flux_range(fit))
     axes.legend(fontsize=8, framealpha=0.9)
 
@@ -265,14 +264,6 @@ def _flux_range(fit: _Fit) -> tuple[float, float]:
     seen = np.concatenate([fit.best, fit.low, fit.high, fit.flux, fit.flux + fit.sigma])
     seen = seen[np.isfinite(seen) & (seen > 0)]
     return float(0.4 * seen.min()), float(2.5 * seen.max())
-
-
-def _wavelengths(axes: Axes, fit: _Fit) -> None:
-    low, high = 0.8 * fit.pivots.min(), 1.25 * fit.pivots.max()
-    ticks = [tick for tick in WAVELENGTH_TICKS if low <= tick <= high]
-    axes.set(xscale="log", xlim=(low, high))
-    axes.set_xticks(ticks, [f"{tick}" for tick in ticks])
-    axes.set_xticks([], minor=True)
 
 
 def _draw_residuals(axes: Axes, fit: _Fit) -> None:

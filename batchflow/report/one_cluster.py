@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from batchflow.errors import UserError
 from batchflow.results.stored import StoredDraws, read_draws
 from batchflow.results.tables import Run
-from batchflow.schema import Flag, error_column, flux_column, limit_column
+from batchflow.schema import Flag, error_column, flux_column, is_measurement, limit_column
 
 Floats = NDArray[np.float64]
 
@@ -93,7 +93,7 @@ class OneCluster:
             np.array([_number(row.get(column(band))) for band in bands])
             for column in (flux_column, error_column)
         )
-        measured = np.isfinite(flux) & np.isfinite(error) & (error > 0)
+        measured = is_measurement(flux, error)
         limit = np.array([bool(row.get(limit_column(band))) for band in bands]) & measured
         return np.where(measured, flux, np.nan), np.where(measured, error, np.nan), limit
 

@@ -31,6 +31,8 @@ DENSITY = ("#b7d4ea", "#6aaed6", "#2e7ebc", "#084a91", "#041f42")
 """Of a density, few to many: one hue, that reads the same without colour vision and in print."""
 FEW, MANY = 30, 1500
 """Up to so many points have error bars; above so many a density takes their place."""
+WAVELENGTH_TICKS = (1500, 2000, 3000, 4000, 5000, 7000, 10000, 15000, 20000, 30000, 50000)
+"""[AA]."""
 DPI = 110
 LONGEST_NAME = 40
 SHADES = " ·░▒▓█"
@@ -114,6 +116,14 @@ def scatter(axes: Axes, x: Axis, y: Axis, color: str = BLUE) -> None:
         axes.set_xlim(x.limits)
     if y.limits:
         axes.set_ylim(y.limits)
+
+
+def wavelength_axis(axes: Axes, limits: tuple[float, float]) -> None:
+    """Make the horizontal axis one of wavelengths [AA], logarithmic, with plain numbers."""
+    ticks = [tick for tick in WAVELENGTH_TICKS if limits[0] <= tick <= limits[1]]
+    axes.set(xscale="log", xlim=limits)
+    axes.set_xticks(ticks, [f"{tick}" for tick in ticks])
+    axes.set_xticks([], minor=True)
 
 
 def span(values: Floats, margin: float = 0.05, outliers: float = 0.0) -> tuple[float, float]:

@@ -11,7 +11,7 @@ from batchflow.monitor import CONSOLE
 from batchflow.pipeline import Session, StageReport
 from batchflow.report.page import write_page
 from batchflow.report.pictures import LONGEST_NAME, terminal_map
-from batchflow.report.tables import coverage_table, galaxy_table
+from batchflow.report.tables import COLUMNS, coverage_table, galaxy_table
 from batchflow.results.tables import Run, open_run
 from batchflow.train.plan import read_description
 from batchflow.validate.compare import by_survey, headline
@@ -33,7 +33,7 @@ def report_stage(session: Session) -> StageReport:
     run = open_run(session.run.root)
     path = write_page(run)
     if run.has("posterior"):
-        posterior = run.posterior.to_arrow()
+        posterior = run.posterior.dataset.to_table(columns=list(COLUMNS))
         _print_tables(run, posterior)
         _print_map(session, posterior)
     else:

@@ -21,6 +21,7 @@ from batchflow.paths import RunFolder
 from batchflow.physics.embedded import EmbeddedEngine
 from batchflow.physics.engine import Engine, open_engine
 from batchflow.report.colour_pictures import draw_colours
+from batchflow.report.pictures import wavelength_axis
 from batchflow.shards import write_bytes
 
 if TYPE_CHECKING:
@@ -34,7 +35,6 @@ MOST = 20_000
 
 AGES = (6.6, 7.0, 8.0, 9.0, 10.0)
 """Ages drawn where none is chosen [log10 yr]."""
-WAVELENGTH_TICKS = (1500, 2000, 3000, 4000, 5000, 7000, 10000, 15000, 20000, 30000, 50000)
 LABELS = {"log_age": "log age", "log_mass": "log mass", "ebv": "E(B-V)", "rv": "R(V)", "metallicity": "Z"}
 
 
@@ -222,10 +222,8 @@ def _spectra(axes: Axes, engine: Engine, points: Sequence[Point]) -> None:
             wavelength, flux = engine.spectrum({name: point[name] for name in engine.parameters})
             axes.plot(wavelength, flux * 10 ** point["log_mass"], lw=0.6, color=dots.get_color(), alpha=0.7)
     span = (0.7 * pivots.min(), 1.4 * pivots.max())
-    axes.set(xscale="log", yscale="log", xlim=span, ylim=(0.1 * fluxes.min(), 10 * fluxes.max()))
-    ticks = [tick for tick in WAVELENGTH_TICKS if span[0] <= tick <= span[1]]
-    axes.set_xticks(ticks, [f"{tick}" for tick in ticks])
-    axes.set_xticks([], minor=True)
+    wavelength_axis(axes, span)
+    axes.set(yscale="log", ylim=(0.1 * fluxes.min(), 10 * fluxes.max()))
     shared = _said(points[0], [name for name in points[0] if name not in varying])
     axes.set(xlabel="wavelength [Å]", ylabel="flux density at 10 pc [mJy]", title=f"model at {shared}")
     axes.legend(fontsize=8)

@@ -9,6 +9,9 @@ import pyarrow.compute as pc
 
 from batchflow.arrow import numbers
 
+COLUMNS = ("galaxy", "efficiency", "log_age_q50", "log_mass_q50", "ebv_q50", "n_modes")
+"""Of the posterior, those that `galaxy_table` reads."""
+
 
 def galaxy_table(posterior: pa.Table) -> pa.Table:
     """A line a galaxy: clusters, those inferred, median efficiency, and the spread of ages and masses.
@@ -16,7 +19,7 @@ def galaxy_table(posterior: pa.Table) -> pa.Table:
     Parameters
     ----------
     posterior : pyarrow.Table
-        Columns of `schema.posterior_schema`.
+        `COLUMNS` of `schema.posterior_schema`.
 
     Returns
     -------

@@ -18,7 +18,7 @@ from batchflow.infer.posterior import Model
 from batchflow.infer.summary import weighted_quantiles
 from batchflow.physics.torch_table import TorchFluxTable
 from batchflow.results.stored import read_draws
-from batchflow.schema import PARAMETER_UNITS, PUBLISHED, QUANTILES
+from batchflow.schema import MAX_MODES, PARAMETER_UNITS, PUBLISHED, QUANTILES
 from batchflow.validate.compare import HALF_STEP
 from batchflow.validate.profile import Best, Box, best_in_box, box_around
 from batchflow.validate.reasons import classify, error_growth
@@ -277,8 +277,7 @@ def _tail(square: Floats, degrees: NDArray[np.int64]) -> Floats:
 
 def _starts(posterior: pa.Table, axes: tuple[str, ...]) -> Floats:
     """Where the posterior says that the best models are, (n_objects, 1 + modes, n_axes)."""
-    n, most = posterior.num_rows, 4
-    found = np.full((n, 1 + most, len(axes)), np.nan)
+    found = np.full((posterior.num_rows, 1 + MAX_MODES, len(axes)), np.nan)
     for place, name in enumerate(axes):
         if f"{name}_map" not in posterior.column_names:
             continue

@@ -47,8 +47,8 @@ def overlap_table(posterior: pa.Table) -> pa.Table:
         95 % intervals touch. Each row is in one pair of two surveys at most. Empty where surveys do not
         overlap.
     """
-    inferred = np.isfinite(numbers(posterior, "log_age_q50")) & np.isfinite(numbers(posterior, "ra"))
-    posterior = posterior.filter(pa.array(inferred))
+    known = [np.isfinite(numbers(posterior, name)) for name in ("log_age_q50", "ra", "dec")]
+    posterior = posterior.filter(pa.array(np.logical_and.reduce(known)))
     first, second, separation = _pairs(posterior)
     one, two = posterior.take(first), posterior.take(second)
     columns: dict[str, Any] = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from rich.markup import escape
 from rich.table import Table
 
 from batchflow.monitor import CONSOLE
@@ -77,7 +78,8 @@ def _wanted(name: str, row: dict[str, Any]) -> bool:
 def _print(title: str, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> None:
     shown = Table(*columns, title=title, title_justify="left")
     for row in rows:
-        shown.add_row(*(_cell(row[name]) for name in columns))
+        # Surveys' names are a catalogue's: brackets in them are no markup.
+        shown.add_row(*(escape(_cell(row[name])) for name in columns))
     CONSOLE.print(shown)
 
 

@@ -109,6 +109,10 @@ def test_what_is_lacking_is_marked_in_the_snippet(odd):
     assert "4.9" in whole
 
 
+def test_brackets_in_a_name_are_no_markup(odd):
+    assert "[/b] M 83" in run(odd, "--galaxy", "[/b] M 83", "--distance", 4.9, "--set", "name=[/i]s")
+
+
 @pytest.mark.parametrize("more", [(), ("--galaxy", 'M "83"', "--distance", "4.9", "--set", "classes=[1,2]")])
 def test_the_snippet_is_an_entry_of_a_job(odd, more):
     if "--set" in more:

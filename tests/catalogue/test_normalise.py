@@ -49,8 +49,11 @@ nan, inf = np.nan, np.inf
         (1.0, inf, False, Flag.BAD_ERROR | Flag.NO_BAND, False),
         (inf, 0.1, False, Flag.BAD_ERROR | Flag.NO_BAND, False),
         (-inf, 0.1, False, Flag.BAD_ERROR | Flag.NO_BAND, False),
-        (1.0, 0.1, True, Flag.UPPER_LIMIT | Flag.NO_BAND, True),
-        (1.0, nan, True, Flag.UPPER_LIMIT | Flag.NO_BAND, True),
+        (1e20, 1.0, False, Flag.BAD_ERROR | Flag.NO_BAND, False),
+        (1.0, 1e20, False, Flag.BAD_ERROR | Flag.NO_BAND, False),
+        (1e-33, 1e-31, False, Flag.BAD_ERROR | Flag.NO_BAND, False),
+        (1.0, 0.1, True, Flag.UPPER_LIMIT, True),
+        (1.0, nan, True, Flag.UPPER_LIMIT, True),
         (-1.0, 0.1, True, Flag.BAD_ERROR | Flag.NO_BAND, False),
     ],
 )

@@ -157,6 +157,16 @@ def test_null_values_hexadecimal_numbers_and_odd_truths(tmp_path):
     assert piece.units == {"x": "uJy"}
 
 
+def test_a_long_id_is_kept_to_its_last_digit_beside_a_null_value(tmp_path):
+    """Such as Gaia's: beyond 2^53 no float holds it."""
+    gaia = 2**61 + 1
+    null = '<VALUES null="-1"/></FIELD>'
+    fields = f'<FIELD name="id" datatype="long">{null}<FIELD name="n" datatype="int">{null}'
+    piece = one_piece(tmp_path / "c.vot", document(fields, rows((gaia, "+5"), (-1, -1))))
+    assert piece.column("id").to_pylist() == [gaia, None]
+    assert piece.column("n").to_pylist() == [5, None]
+
+
 def test_word_in_a_column_of_numbers_is_named_with_its_row(tmp_path):
     piece = one_piece(tmp_path / "c.vot", document(ONE, rows(["1"], ["2"], ["faint"])))
     with pytest.raises(UserError, match=r"c\.vot: column 'x', row 3: found 'faint'; expected a number"):

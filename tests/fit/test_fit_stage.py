@@ -2,6 +2,7 @@
 
 import json
 from contextlib import ExitStack
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -19,10 +20,12 @@ from batchflow.fit import run as fit_run
 from batchflow.fit.part import fit_clusters
 from batchflow.fit.plan import plan_fit
 from batchflow.fit.prepare import NOISE_FILE, make_fitter, prepare_fit
+from batchflow.infer.run import rows_made
 from batchflow.mocks.noise import NoiseModel
 from batchflow.paths import RunFolder
 from batchflow.physics.engine import open_engine
 from batchflow.pipeline import Session
+from batchflow.plan import Plan, Unit
 from batchflow.shards import read_footer
 from batchflow.status import status_of
 
@@ -195,3 +198,10 @@ def test_published_values_of_legus(field, shared, tmp_path):
         assert np.median(values) == pytest.approx(median, abs=0.05)
         assert 1.48 * np.median(np.abs(values - np.median(values))) == pytest.approx(scatter, abs=0.04)
     assert np.mean(np.abs(off["log_age"]) < 0.3) == pytest.approx(PUBLISHED[field]["near"], abs=0.07)
+
+
+def test_the_rate_counts_no_cluster_of_a_unit_that_failed():
+    units = tuple(Unit(name, (Path(name),), rows) for name, rows in (("a", 3), ("b", 5), ("c", 7)))
+    plan = Plan("fit", {}, units, frozenset({"a"}))
+    assert rows_made(plan, []) == 12
+    assert rows_made(plan, [("c", "it broke")]) == 5

@@ -13,7 +13,7 @@ from batchflow.infer.given import given_arrays, given_table
 from batchflow.infer.posterior import Model
 from batchflow.mocks.noise import NoiseModel
 from batchflow.physics.engine import open_engine
-from batchflow.schema import Flag
+from batchflow.schema import LIMIT_SIGMA, Flag
 from batchflow.settings.prior import PriorSettings
 from batchflow.settings.train import FlowSettings
 from batchflow.threads import threads
@@ -211,3 +211,44 @@ def test_a_table_alone_and_arrays_with_errors(model):
 def _one_thread():
     with threads(1):
         yield
+
+
+def test_numbers_that_no_measurement_has_are_left_out_and_stop_nothing(model):
+    """Sentinels that nobody declared, in flux or error: single precision holds no square of them."""
+    rows = [(FLUX[0], ERROR[0])] * 4
+    flux, error = bad(rows[1:])
+    flux[1, 0], error[2, 1], flux[3, 2], error[3, 2] = 1e20, 1e20, 1e-33, 1e-31
+    summary = model.posterior(flux, error, distance_mpc=10.0, draws=128).summary
+    assert ((np.array(summary["flags"]) & Flag.BAD_ERROR) > 0).tolist() == [False, True, True, True]
+    assert summary["n_bands"].to_pylist() == [3, 2, 2, 2]
+    for row, band in ((1, 0), (2, 1), (3, 2)):
+        few = np.where(np.arange(3) == band, np.nan, FLUX[0])
+        wanted = model.posterior(few, ERROR[0], distance_mpc=10.0, draws=128).summary
+        for name in SUMMARY:
+            assert summary[name][row].as_py() == pytest.approx(wanted[name][0].as_py(), rel=1e-3)
+
+
+def test_photometry_that_is_beyond_every_model_is_a_poor_fit_and_stops_nothing(model):
+    flux, error = np.array([[1e8, 1e-3, 1e-3], FLUX[0]]), np.array([[1e-12] * 3, ERROR[0]])
+    summary = model.posterior(flux, error, distance_mpc=10.0, draws=128).summary
+    flags = np.array(summary["flags"])
+    assert flags[0] & (Flag.POOR_FIT | Flag.LOW_EFFICIENCY)
+    assert not flags[1] & (Flag.POOR_FIT | Flag.LOW_EFFICIENCY)
+    alone = model.posterior(FLUX[0], ERROR[0], distance_mpc=10.0, draws=128).summary
+    assert summary["log_age_q50"][1].as_py() == pytest.approx(alone["log_age_q50"][0].as_py(), rel=1e-5)
+
+
+def test_a_distance_whose_error_is_not_known_may_say_so(model):
+    plain = model.posterior(FLUX, ERROR, distance_mpc=10.0, draws=64).summary
+    for unknown in (np.nan, 0.0):
+        found = model.posterior(FLUX, ERROR, distance_mpc=10.0, distance_error_mpc=unknown, draws=64).summary
+        assert found["log_mass_std"].to_pylist() == plain["log_mass_std"].to_pylist()
+
+
+def test_a_limit_without_an_error_is_one_as_in_a_catalogue():
+    limited = table(limit_wfc3_f275w=[True, True])
+    limited["error_wfc3_f275w"][:] = np.nan * u.mJy
+    limited["flux_wfc3_f275w"][1] = -1.0 * u.mJy
+    found = given_table(limited, BANDS)
+    assert found.clusters.error[0, 0] == pytest.approx(FLUX[0, 0] / LIMIT_SIGMA)
+    assert found.flags.tolist() == [Flag.UPPER_LIMIT, Flag.BAD_ERROR]

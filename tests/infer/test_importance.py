@@ -58,3 +58,12 @@ def test_perfect_weights_leave_no_error_and_lost_clusters_no_number():
     assert evidence_error([1.0], 100).tolist() == [0.0]
     assert math.isnan(evidence_error([math.nan], 100)[0])
     assert math.isnan(evidence_error([1.0], 1)[0])
+
+
+def test_weights_sum_to_one_however_bad_the_fit():
+    """Single precision holds no ratio of 10^9 to better than 64: of their differences it does."""
+    x = torch.linspace(0, 3, 100)[None]
+    near, far = weigh(x, torch.zeros(1, 100)), weigh(torch.full((1, 100), -1e9), torch.zeros(1, 100))
+    for weighted in (near, far):
+        assert weighted.log_weights.exp().sum().item() == pytest.approx(1.0, rel=1e-5)
+    assert far.efficiency.item() == pytest.approx(1.0, rel=1e-5)

@@ -283,3 +283,15 @@ def test_a_round_without_weight_does_no_harm():
     both = merge([lost, lost], rng.random((1, 500)))
     assert np.isnan(both.efficiency[0])
     np.testing.assert_allclose(both.weights.sum(1), 1.0)
+
+
+def test_a_lost_cluster_says_so_whoever_stands_beside_it(model):
+    """One brighter than any mass of the prior: no draw of the network has any weight."""
+    flux, error = photometry(model, TRUTH, 20.0)
+    for more in (0, 1):
+        fluxes, errors = (np.stack([1e6 * values] + more * [values]) for values in (flux, error))
+        found = model.posterior(fluxes, errors, distance_mpc=10.0, draws=N, rescue=None).summary
+        assert np.isnan(found["efficiency"][0].as_py())
+        assert found["flags"][0].as_py() & Flag.LOW_EFFICIENCY
+        plain = model.posterior(fluxes, errors, distance_mpc=10.0, draws=N, certify=False).summary
+        assert not plain["flags"][0].as_py() & Flag.LOW_EFFICIENCY

@@ -120,3 +120,12 @@ def test_a_galaxy_of_three_clusters_and_no_mocks_do_no_harm():
     assert small["n"] == 3
     assert small["ppc_ks_pvalue"] is None
     assert not [item for item in table.to_pylist() if item["by"] == "mocks"]
+
+
+def test_a_row_of_unknown_declination_takes_no_other_pair_with_it():
+    table = two_fields()
+    dec = table["dec"].to_numpy().copy()
+    dec[0] = np.nan
+    pairs = overlap_table(table.set_column(table.column_names.index("dec"), "dec", pa.array(dec)))
+    assert pairs.num_rows > 0.97 * N - 1
+    assert "c0" not in pairs["object_id_1"].to_pylist()

@@ -28,8 +28,11 @@ def test_methods_are_printed_for_all_surveys_against_published_values(tmp_path, 
     pq.write_table(table, run.validation / "methods.parquet")
     figures = {"figure": ["mocks"], "way": [""], "value": [2345.0], "error": [0.1], "ideal": [0.0], "n": [1]}
     pq.write_table(pa.table(figures), run.validation / "figures.parquet")
+    reasons = {"survey": ["all"], "reason": ["[/b] agrees"], "n": [1], "share": [1.0], "meaning": [""]}
+    pq.write_table(pa.table(reasons), run.validation / "reasons.parquet")
     print_summary(run)
     text = capsys.readouterr().err
+    assert "[/b]" in text
     assert "2000" in text
     assert "2345" in text
     assert not any(number in text for number in ("1111", "2222", "3333"))

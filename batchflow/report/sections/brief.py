@@ -20,11 +20,9 @@ def in_brief(data: ReportData) -> Section:
         rows = [*_calibrated(data)]
         lacking = Absence("This run has no posteriors (yet): `batchflow infer JOB` makes them.")
         return Section("In brief", [lacking, *_table(rows)])
+    galaxies = data.run.table("posterior").galaxies
     rows = [
-        (
-            "clusters",
-            f"{data.total:,} in {len(data.galaxies):,} {_plural(data.galaxies, 'galaxy', 'galaxies')}",
-        ),
+        ("clusters", f"{data.total:,} in {len(galaxies):,} {_plural(galaxies, 'galaxy', 'galaxies')}"),
         *_inferred(data),
         *_flagged(data),
         *_calibrated(data),
@@ -33,7 +31,7 @@ def in_brief(data: ReportData) -> Section:
     text = (
         "Every cluster has a posterior of its age, mass and reddening: a set of weighted draws. Its "
         "efficiency (effective draws over draws) says how well the network's draws fit the exact "
-        "likelihood: near 1 they did, below 0.05 the summary rests on few draws."
+        "likelihood: near 1 they did, below 0.05 the summary rests on few draws." + data.sampled
     )
     return Section("In brief", [Paragraph(text), *_table(rows)])
 
@@ -44,7 +42,7 @@ def _table(rows: list[tuple[str, str]]) -> list[Block]:
 
 def _inferred(data: ReportData) -> list[tuple[str, str]]:
     known = np.isfinite(data.column("log_age_q50"))
-    found = [("with a posterior", _share(known))]
+    found = [("with a posterior", _share(data, known))]
     efficiency = data.column("efficiency")
     certified = efficiency[np.isfinite(efficiency)]
     if certified.size:
@@ -54,14 +52,14 @@ def _inferred(data: ReportData) -> list[tuple[str, str]]:
         found.append(("efficiency", "not certified: the draws are the network's own, without weights"))
     modes = data.column("n_modes")
     if known.any():
-        found.append(("several modes in age", _share((modes > 1)[known])))
+        found.append(("several modes in age", _share(data, (modes > 1)[known])))
     return found
 
 
 def _flagged(data: ReportData) -> list[tuple[str, str]]:
     bits = data.column("flags").astype(np.int64)
     found = {flag: (bits & flag.value) != 0 for flag in BAD}
-    return [(f"flag {flag.name}", _share(mask)) for flag, mask in found.items() if mask.any()]
+    return [(f"flag {flag.name}", _share(data, mask)) for flag, mask in found.items() if mask.any()]
 
 
 def _calibrated(data: ReportData) -> list[tuple[str, str]]:
@@ -87,9 +85,10 @@ def _published(data: ReportData) -> list[tuple[str, str]]:
     return [("log age less the published one", said)]
 
 
-def _share(mask: np.ndarray) -> str:
-    share = 100 * float(mask.mean()) if mask.size else 0.0
-    return f"{int(mask.sum()):,} ({share:.3g} %)"
+def _share(data: ReportData, mask: np.ndarray) -> str:
+    """How many; of clusters evenly chosen among many, the share alone."""
+    share = f"{100 * float(mask.mean()) if mask.size else 0.0:.3g} %"
+    return share if data.sampled else f"{int(mask.sum()):,} ({share})"
 
 
 def _plural(values: Any, one: str, several: str) -> str:

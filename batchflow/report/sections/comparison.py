@@ -200,7 +200,10 @@ def _both(data: ReportData, name: str) -> NDArray[np.bool_]:
 
 
 def _joined(data: ReportData) -> pa.Table | None:
-    """Medians of the posterior and of the fit for the same clusters; None where there is no fit."""
+    """Medians of the posterior and of the fit for the same clusters; None where there is no fit.
+
+    Rows whose id is another's too are left out: which fit is whose, the id does not tell.
+    """
     if not data.run.has(FIT) or not data.total:
         return None
     known = data.run.table(FIT).dataset.schema.names
@@ -211,5 +214,5 @@ def _joined(data: ReportData) -> pa.Table | None:
     step = -(-data.total // MOST)
     return data.run.query(
         f"SELECT {', '.join(columns)} FROM posterior p JOIN {FIT} f USING (galaxy, object_id) "  # noqa: S608
-        f"WHERE hash(p.object_id) % {step} = 0"
+        f"WHERE hash(p.object_id) % {step} = 0 AND p.flags & {int(Flag.DUPLICATE_ID)} = 0"
     )
