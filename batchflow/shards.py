@@ -8,15 +8,18 @@ import uuid
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
-import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 
 from batchflow.errors import UserError
+from batchflow.paths import remove
 from batchflow.seal import MAGIC, MARK, damaged, read_tail, seal
 from batchflow.votable import described, parquet_metadata, string_widths
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 FOOTER_KEY = b"batchflow"
 GROUP_BYTES = 64 * 2**20
@@ -81,8 +84,7 @@ def sweep(folder: Path, deep: bool = True) -> None:
         Whether in all folders within, too.
     """
     pattern = f".*.{32 * '[0-9a-f]'}{UNFINISHED}"
-    for path in folder.rglob(pattern) if deep else folder.glob(pattern):
-        path.unlink(missing_ok=True)
+    remove(*(folder.rglob(pattern) if deep else folder.glob(pattern)))
 
 
 def write_table(path: Path, table: pa.Table, footer: dict[str, Any]) -> None:
@@ -254,6 +256,9 @@ def open_dataset(files: Sequence[str | Path], schema: pa.Schema | None = None) -
     DamagedError
         When a file is not as it was written; of more than `seal.MOST_READ` bytes, only footers are looked at.
     """
+    # Here, for it imports pandas where there is one: a quarter of a second that a query does without.
+    import pyarrow.dataset as ds
+
     refuse_damaged(damaged(map(Path, files)))
     options = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
     format_ = ds.ParquetFileFormat(default_fragment_scan_options=options)

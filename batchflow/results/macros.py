@@ -9,6 +9,9 @@ import duckdb
 
 from batchflow.schema import Flag
 
+READS = {"cone": "posterior", "sample_draws": "draws"}
+"""By macro that stands after FROM: the view that it reads."""
+
 
 @dataclass(frozen=True)
 class Macro:
@@ -20,8 +23,11 @@ class Macro:
     body: str
     meaning: str
     example: str
-    reads: str = ""
-    """The view that it reads: it stands after FROM rather than within an expression."""
+
+    @property
+    def reads(self) -> str:
+        """The view that it reads, where it stands after FROM rather than within an expression."""
+        return READS.get(self.name, "")
 
     @property
     def statement(self) -> str:
@@ -187,7 +193,6 @@ CONE = Macro(
     _CONE,
     "posteriors within a radius, nearest first; all in degrees, column separation too",
     "FROM cone(24.2, 15.0, 30 / 3600)",
-    reads="posterior",
 )
 
 
@@ -231,7 +236,6 @@ def sample_macro(parameters: Sequence[str]) -> Macro:
         body,
         "n draws of a cluster, resampled by weight; the same for the same seed",
         "FROM sample_draws('Demo-A-1', 1000, in_galaxy := 'Demo-A', seed := 1)",
-        reads="draws",
     )
 
 
