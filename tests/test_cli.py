@@ -306,6 +306,16 @@ def test_help_status_and_query_load_no_heavy_library():
     assert "JOB" in batchflow("run", "--help").stdout
 
 
+def test_json_for_programs_has_no_nan(capsys):
+    from batchflow.commands.printing import print_json
+
+    print_json({"a": [float("nan"), np.float32("inf"), np.int64(2)], "b": (Path("x"), None, True, 1.5)})
+    assert json.loads(capsys.readouterr().out, parse_constant=pytest.fail) == {
+        "a": [None, None, 2],
+        "b": ["x", None, True, 1.5],
+    }
+
+
 def test_a_query_is_answered_without_pandas(tmp_path):
     """pyarrow.dataset imports it where it is installed: a third of the time that a query takes to start."""
     write_table(RunFolder(tmp_path).shard(0), pa.table({"ebv": [0.1]}), {})
