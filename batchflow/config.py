@@ -153,17 +153,17 @@ def parse_job(values: dict[str, Any], source: str, folder: Path) -> Job:
     try:
         job = Job.model_validate(values, context={"curves": tuple(curves or ())})
     except ValidationError as error:
-        lines = [_explain(dict(item), values) for item in error.errors()]
+        lines = [_explain(dict(item)) for item in error.errors()]
         raise UserError(f"{source}: " + "\n  ".join(lines)) from None
     entries = tuple(entry.located(folder) for entry in job.catalogue)
     own = {name: (folder / path).resolve() for name, path in job.model.curves.items()}
     model = job.model.model_copy(update={"curves": own})
     cluster = job.cluster.located(folder)
-    changes = {"catalogue": entries, "model": model, "cluster": cluster, "output": Path(job.output)}
+    changes = {"catalogue": entries, "model": model, "cluster": cluster}
     return job.model_copy(update=changes)
 
 
-def _explain(item: dict[str, Any], values: dict[str, Any]) -> str:
+def _explain(item: dict[str, Any]) -> str:
     """Turn one error of pydantic into a line with key, value, expectation and nearest name."""
     location = [str(part) for part in item["loc"] if part != "[key]"]
     key = ".".join(location) or "the job"
@@ -172,11 +172,12 @@ def _explain(item: dict[str, Any], values: dict[str, Any]) -> str:
         return f"{key} is missing; expected {_describe(location)}"
     if item["type"] == "extra_forbidden":
         return f"unknown key {key}; {nearest(location[-1], _keys(location[:-1]))}"
+    if isinstance(item["input"], dict) and not _describe(location):
+        return f"{key}: {message}"  # a rule between several keys, which names them
     shown = repr(item["input"])
     shown = shown if len(shown) <= 80 else shown[:77] + "..."
-    return (
-        f"{key} = {shown}: {message} ({_describe(location)})" if _describe(location) else f"{key}: {message}"
-    )
+    meaning = f" ({_describe(location)})" if _describe(location) else ""
+    return f"{key} = {shown}: {message}{meaning}"
 
 
 def _section(location: Sequence[str]) -> type[Settings] | None:

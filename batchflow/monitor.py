@@ -22,6 +22,7 @@ from rich.progress import (
 )
 
 from batchflow.dashboard.state import RunState, latest
+from batchflow.errors import UserError
 from batchflow.plan import Plan, Unit
 from batchflow.settings.cluster import ClusterSettings
 from batchflow.shards import read_table
@@ -123,7 +124,8 @@ class _EfficiencyReader:
     def __call__(self, unit: Unit) -> None:
         if time.monotonic() - self._last < EFFICIENCY_SECONDS:
             return
-        with contextlib.suppress(OSError, pa.ArrowException):
+        # The page is no reason for a run to end: another machine may have a part before it shows here.
+        with contextlib.suppress(OSError, pa.ArrowException, UserError):
             table = read_table(unit.paths[0], ["efficiency"])
             self._state.add_efficiencies(table["efficiency"].to_numpy())
         self._last = time.monotonic()

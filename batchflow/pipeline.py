@@ -25,8 +25,8 @@ from batchflow.dashboard.state import reset
 from batchflow.errors import UserError
 from batchflow.monitor import CONSOLE, say_dashboard
 from batchflow.paths import RunFolder
-from batchflow.plan import Mode
-from batchflow.shards import sweep, write_json, write_text
+from batchflow.plan import Mode, OtherSettingsError
+from batchflow.shards import sweep, write_bytes, write_json, write_text
 
 LOG = logging.getLogger("batchflow")
 CATALOGUE_STAGES = {"train", "infer", "fit", "validate"}
@@ -127,12 +127,25 @@ def open_session(job: Job, mode: Mode) -> Iterator[Session]:
         raise UserError(f"output = {str(job.output)!r}: cannot make {run.logs}: {error.strerror}") from error
     with _lock(run.root), _log_file(run.logs), ExitStack() as stack:
         _sweep(run)
-        write_text(run.job, tomli_w.dumps(stages.resolved(job)))
+        stack.enter_context(_described(run, job))
         reset(job.name)
         # The last to be called: the workers must have gone before what they leave goes.
         stack.callback(_sweep, run)
         stack.callback(shutil.rmtree, run.root / "scratch", ignore_errors=True)
         yield Session(job, run, mode, stack)
+
+
+@contextmanager
+def _described(run: RunFolder, job: Job) -> Iterator[None]:
+    """Have the job in its folder; that of before again, where what is there was made with other settings."""
+    before = run.job.read_bytes() if run.job.is_file() else None
+    write_text(run.job, tomli_w.dumps(stages.resolved(job)))
+    try:
+        yield
+    except OtherSettingsError:
+        if before is not None:
+            write_bytes(run.job, before)
+        raise
 
 
 def _sweep(run: RunFolder) -> None:

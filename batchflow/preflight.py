@@ -52,7 +52,7 @@ def preflight(job: Job) -> list[Finding]:
     """
     found: list[Finding] = []
     root = job.output.resolve()
-    with _folder(root) as folder, connect(job.cluster, root / "scratch") as client:
+    with _folder(root) as (folder, scratch), connect(job.cluster, scratch) as client:
         for resource in (CPU, GPU):
             found += _look_at_pool(client, resource, job, folder)
     return found
@@ -217,15 +217,20 @@ def _gpu(where: str, facts: dict[str, Any]) -> Finding:
 
 
 @contextmanager
-def _folder(root: Path) -> Iterator[Path]:
-    """A folder in the run folder; what stays behind is the workers' logs, which say why one did not come."""
+def _folder(root: Path) -> Iterator[tuple[Path, Path]]:
+    """A folder in the run folder, and a name beside it for the workers' temporary files; both go.
+
+    What stays behind is the workers' logs, which say why one did not come.
+    """
     folder = root / f"preflight-{uuid.uuid4().hex[:8]}"
+    # A run may be at work in the same folder: its own scratch is not touched.
+    scratch = root / f"{folder.name}-scratch"
     try:
         folder.mkdir(parents=True)
     except OSError as error:
         raise UserError(f"output: cannot make {folder}: {error.strerror}") from None
     try:
-        yield folder
+        yield folder, scratch
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-        shutil.rmtree(root / "scratch", ignore_errors=True)
+        shutil.rmtree(scratch, ignore_errors=True)

@@ -13,7 +13,6 @@ from typing import Any
 from xml.sax.saxutils import escape, quoteattr
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from batchflow.columns import describe
 
@@ -81,6 +80,8 @@ def string_widths(table: pa.Table | pa.RecordBatch) -> dict[str, int]:
     dict of str to int
         By column.
     """
+    import pyarrow.compute as pc  # `status` needs this module, and not the time that this takes
+
     names = [item.name for item in table.schema if pa.types.is_string(value_type(item.type))]
     flat = [name for name in names if not pa.types.is_list(table.schema.field(name).type)]
     longest = {name: pc.max(pc.utf8_length(_plain(table[name]))).as_py() for name in flat}

@@ -169,6 +169,7 @@ def test_a_curve_of_the_jobs_own_is_a_band_everywhere(tmp_path):
         ("[prior]\nrv = {normal = [3.1, -1.0]}\n", ["prior.rv", "standard deviation must be positive"]),
         ("[prior]\nrv = {fixed = 3.1, uniform = [2.0, 3.0]}\n", ["prior.rv", "uniform and fixed given"]),
         ("[prior]\nrvv = {fixed = 3.1}\n", ["unknown key prior.rvv", "'rv'"]),
+        ("[prior]\nrv = {fixed = 9.0}\n", ["rv = 9.0", "less than or equal to 6"]),
     ],
 )
 def test_wrong_options_are_named(tmp_path, extra, words):

@@ -19,6 +19,8 @@ JOB = Path(__file__).resolve().parents[1] / "jobs" / "quickstart.toml"
 def test_a_machine_that_can_do_the_job(tmp_path):
     sets = (f"output={tmp_path / 'run'}", "cluster.cpu_workers=1", "cluster.dashboard=off")
     words = [word for item in sets for word in ("--set", item)]
+    of_a_run = tmp_path / "run" / "scratch" / "of-a-run-at-work"
+    of_a_run.mkdir(parents=True)
     command = [sys.executable, "-m", "batchflow", "check", str(JOB), "--cluster", "--json", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -30,6 +32,7 @@ def test_a_machine_that_can_do_the_job(tmp_path):
     assert states["GPU", "GPU"] in ("ok", "note")
     assert "wrong" not in states.values()
     assert not list((tmp_path / "run").glob("preflight-*"))
+    assert of_a_run.is_dir()
 
 
 @pytest.fixture

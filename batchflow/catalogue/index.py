@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
 from batchflow import stages
 from batchflow.catalogue.partition import Part
@@ -95,6 +94,8 @@ def survey_pieces(parts: Iterable[str | Path]) -> Iterator[tuple[str, pa.Table]]
     tuple of (str, pyarrow.Table)
         Name of a survey, and some of its rows: every row of the parts once, in their order.
     """
+    import pyarrow.compute as pc  # `status` needs this module, and not the time that this takes
+
     for path in parts:
         table = read_table(path)
         for name in sorted(pc.unique(table["survey"]).to_pylist()):

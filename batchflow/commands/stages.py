@@ -71,8 +71,10 @@ def _run_stages(
         print_json({report.stage: vars(report) for report in reports})
     failures = [failure for report in reports for failure in report.failures]
     if failures:
-        lines = "\n".join(f"  {unit}: {reason}" for unit, reason in failures[:10])
-        print(f"batchflow: {len(failures)} units failed, the rest is done:\n{lines}", file=sys.stderr)
+        from batchflow.cluster import failures_text
+
+        text = failures_text(failures)
+        print(f"batchflow: {len(failures)} units failed, the rest is done:\n{text}", file=sys.stderr)
         raise typer.Exit(UNITS_FAILED)
 
 

@@ -182,16 +182,10 @@ def _bands(description: Mapping[str, Any]) -> str:
 def _prior(description: Mapping[str, Any]) -> str:
     shapes = PriorSettings.model_validate(description["prior_settings"]).distributions()
     rows = [
-        [f"`{name}`", MEANING.get(name, ""), unit_of(name), _shape(found), "yes" if found.inferred else "no"]
+        [f"`{name}`", MEANING.get(name, ""), unit_of(name), found.words, "yes" if found.inferred else "no"]
         for name, found in shapes.items()
     ]
     return _table(["parameter", "meaning", "unit", "prior", "inferred"], rows)
-
-
-def _shape(found: Any) -> str:
-    values = getattr(found, found.shape)
-    numbers = values if isinstance(values, tuple) else (values,)
-    return f"{found.shape} {', '.join(f'{number:g}' for number in numbers)}"
 
 
 def _engine(engine: Mapping[str, Any]) -> str:

@@ -15,7 +15,7 @@ import math
 from functools import reduce
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn.functional import relu, relu_
 
 from batchflow.flow.spline import parameter_count, transform
@@ -137,12 +137,6 @@ class ConditionalFlow(nn.Module):
             for place in reversed(range(len(self.couplings)))
         ]
         return torch.stack(columns, -1), -_total(parts)
-
-    def sample(self, context: Tensor, n_draws: int, generator: Generator) -> tuple[Tensor, Tensor]:
-        """Draw points of the cube; as `transport`, from a generator on the context's device."""
-        shape = (context.shape[0], n_draws, self.n_parameters)
-        base = torch.rand(shape, generator=generator, device=context.device, dtype=context.dtype)
-        return self.transport(base, context)
 
 
 class Coupling(nn.Module):

@@ -25,6 +25,8 @@ LEAST_ERROR = 1 / 3
 """An error below this share of the least that training knows at that flux is no error of this survey."""
 SIGMAS = 6.0
 """How far noise may carry a flux below the faintest that training draws."""
+MOST_COMPARED = 20_000
+"""Measured clusters of a survey that residuals are taken of, about."""
 
 
 @dataclass(frozen=True)
@@ -185,8 +187,8 @@ def noise_figures(model: NoiseModel, tables: Tables) -> list[NoiseFigures]:
     Returns
     -------
     list of NoiseFigures
-        One a survey of the model, in its order; the residuals are those of `survey_sample.MOST` clusters
-        or more.
+        One a survey of the model, in its order; the residuals are those of `MOST_COMPARED` clusters
+        or little more.
     """
     counts = dict.fromkeys(model.surveys, (0, 0))
     deviations: dict[str, list[Floats]] = {name: [] for name in model.surveys}
@@ -196,12 +198,8 @@ def noise_figures(model: NoiseModel, tables: Tables) -> list[NoiseFigures]:
         outside = outside_support(model, index, rows) & measured
         counts[name] = (counts[name][0] + int(measured.sum()), counts[name][1] + int(outside.sum()))
         if sum(map(len, deviations[name])) < MOST_COMPARED:
-            deviations[name].append(_deviations(model, index, rows))
+            deviations[name].append(_deviations(model, index[measured], rows.rows(measured)))
     return [_figures(model, name, counts[name], deviations[name]) for name in model.surveys]
-
-
-MOST_COMPARED = 20_000
-"""Clusters of a survey that residuals are taken of, about."""
 
 
 def _deviations(model: NoiseModel, index: NDArray[np.int64], rows: Photometry) -> Floats:

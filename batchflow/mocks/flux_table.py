@@ -23,7 +23,7 @@ from batchflow.physics.cigale_table import (
     table_nodes,
 )
 from batchflow.physics.engine import open_engine
-from batchflow.physics.table import FluxTable
+from batchflow.physics.table import TABLE_FILE, FluxTable
 from batchflow.plan import Plan, Unit, fingerprint, make_plan
 from batchflow.settings.model import ModelSettings
 from batchflow.shards import read_table, write_table
@@ -32,7 +32,6 @@ ROWS_PER_PART = 1000
 """Nodes in one part: some seconds of CIGALE's time."""
 POINTS = 500
 """Random points at which the table is compared with CIGALE itself."""
-TABLE_FILE = "table.safetensors"
 SURVIVING = "surviving"
 
 

@@ -124,10 +124,6 @@ class NoiseModel:
         arrays = (self.depth, self.photon, self.fractional, self.systematic)
         return SurveyNoise(*(array[survey] for array in arrays))
 
-    def measured(self) -> NDArray[np.bool_]:
-        """Which bands each survey has, shape (n_surveys, n_bands)."""
-        return np.isfinite(self.depth)
-
     @property
     def explicit(self) -> bool:
         """Whether the job gave the noise itself: any photometry then belongs to its one survey."""

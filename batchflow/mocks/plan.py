@@ -44,14 +44,15 @@ def check_installation(units: Iterable[Unit], installed: Mapping[str, Any]) -> N
     units : iterable of Unit
         Shards; those that are not there are passed over.
     installed : mapping
-        What the engine says of pcigale here (`describe()["pcigale"]`); empty for an engine without it.
+        What the engine says of pcigale here (`describe()["pcigale"]`); empty for an engine without it, of
+        which nothing is asked.
 
     Raises
     ------
     UserError
         Naming version or database, those of the shard and those installed here.
     """
-    for unit in units:
+    for unit in units if installed else ():
         for path in unit.paths:
             footer, _ = read_footer(path) or ({}, 0)
             if found := footer.get("engine", {}).get("pcigale"):

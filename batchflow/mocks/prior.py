@@ -55,8 +55,9 @@ def draw(distribution: Distribution, n: int, rng: np.random.Generator) -> NDArra
     """
     low, high = distribution.box
     if distribution.choice is not None:
-        drawn = rng.choice(np.array(distribution.choice), n)
-    elif distribution.uniform is not None:
+        # As `log_density` knows them; there is no edge to stay inside of.
+        return rng.choice(np.array(distribution.choice, dtype=np.float32), n)
+    if distribution.uniform is not None:
         drawn = rng.uniform(low, high, n)
     else:
         drawn = quantile(distribution, rng.random(n))

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from batchflow.cluster import CPU, Pool, failures_text, run_units
 from batchflow.errors import UserError
-from batchflow.mocks.flux_table import TABLE_FILE, finish_table, is_finished, make_part, plan_table
+from batchflow.mocks.flux_table import finish_table, is_finished, make_part, plan_table
 from batchflow.monitor import CONSOLE, count_units
 from batchflow.paths import remove
+from batchflow.physics.table import TABLE_FILE
 from batchflow.pipeline import Session
 from batchflow.plan import Plan, Unit, apply_mode
 

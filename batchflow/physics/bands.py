@@ -160,6 +160,12 @@ def read_curve(path: str | Path, name: str | None = None) -> Band:
     """
     path = Path(path)
     columns = _votable(path) if _is_xml(path) else _two_columns(path)
+    rows, width = columns.shape
+    if rows < 2 or width != 2:
+        raise UserError(
+            f"{path} has {rows} rows of {width} columns; expected two columns, wavelength [AA] and "
+            "throughput, and two rows or more"
+        )
     wavelength, throughput = np.ascontiguousarray(columns.T)
     if not (np.isfinite(columns).all() and wavelength[0] > 0 and (np.diff(wavelength) > 0).all()):
         raise UserError(
@@ -203,16 +209,10 @@ def _votable(path: Path) -> Floats:
 
 
 def _two_columns(path: Path) -> Floats:
-    """Read the numbers of a text file; shape (n_wavelengths >= 2, 2)."""
+    """Read the numbers of a text file; shape (n_rows, n_columns)."""
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", UserWarning)  # an empty file is refused below
-            columns = np.loadtxt(path, dtype=np.float64, ndmin=2)
+            warnings.simplefilter("ignore", UserWarning)  # an empty file is refused by the caller
+            return np.loadtxt(path, dtype=np.float64, ndmin=2)
     except (OSError, ValueError) as error:
         raise UserError(f"throughput curve {path} cannot be read: {error}") from None
-    if columns.shape[0] < 2 or columns.shape[1] != 2:
-        rows, width = columns.shape
-        raise UserError(
-            f"{path} has {rows} rows of {width} columns; expected two columns, wavelength [AA] and throughput"
-        )
-    return columns

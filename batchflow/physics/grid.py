@@ -54,7 +54,8 @@ class Grid:
         if self._flat_part is None:
             self._fill(columns, found)
             return found
-        flat = columns[0] >= self._flat_part.nodes[0][0]
+        # A last parameter that is NaN must not be passed over.
+        flat = (columns[0] >= self._flat_part.nodes[0][0]) & np.isfinite(columns[-1])
         for part, rows in ((self, np.flatnonzero(~flat)), (self._flat_part, np.flatnonzero(flat))):
             inner = np.empty((rows.size, found.shape[1]))
             part._fill([column[rows] for column in columns[: len(part.nodes)]], inner)

@@ -70,7 +70,7 @@ def states(system: str, ids: Sequence[str]) -> dict[str, str] | None:
     Parameters
     ----------
     system : str
-        Of `cluster_settings.BATCH_SYSTEMS`.
+        Of `settings.cluster.BATCH_SYSTEMS`.
     ids : sequence of str
         Jobs.
 
@@ -113,7 +113,7 @@ def cancel(system: str, ids: Sequence[str]) -> None:
     Parameters
     ----------
     system : str
-        Of `cluster_settings.BATCH_SYSTEMS`.
+        Of `settings.cluster.BATCH_SYSTEMS`.
     ids : sequence of str
         Jobs; one that is over already is no error.
 

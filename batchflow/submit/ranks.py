@@ -15,6 +15,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
+from batchflow.shards import write_text
 from batchflow.workers.jobs import WORKER_ENVIRONMENT
 from batchflow.workers.security import CA, CERT, KEY
 
@@ -118,7 +119,7 @@ def _drive(options: argparse.Namespace, file: Path) -> int:
     command += ["--set", "cluster.site=allocation", "--set", f"cluster.scheduler_file={file}"]
     done = subprocess.run(command, check=False, env=environment)  # noqa: S603 (a list, no shell)
     # A run with nothing left to do never made a scheduler: the other ranks need not wait for one.
-    file.write_text(json.dumps({"address": None}), encoding="utf-8")
+    write_text(file, json.dumps({"address": None}))
     return done.returncode
 
 

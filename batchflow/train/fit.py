@@ -157,7 +157,8 @@ class _Fit:
         self.held_out_loss = self.patience.settle(self.records[-1].held_out_loss, self.network.density)
 
     def _run(self, progress: Callable[[TrainingProgress], None]) -> None:
-        done = self._fraction()
+        # A step at least, however short the time: a network without one has no losses to tell.
+        done = self._fraction() if self.step else 0.0
         while done < 1:
             epoch, start = self._place(self.step)
             for batch, examples in enumerate(self._examples(epoch, start), start=start):

@@ -9,6 +9,8 @@ from batchflow.plan import Unit
 
 TASK_SECONDS = 1.0
 """A task costs client, scheduler and worker some 12 ms of the processor (measured)."""
+LEAST_SECONDS = 0.2
+"""Bundles get smaller towards the end, so that all workers end together; below this there is no gain."""
 
 
 class Bundles:
@@ -24,7 +26,7 @@ class Bundles:
 
     def __init__(self, units: Iterable[Unit], single: bool = False) -> None:
         self._waiting, self._single = deque(units), single
-        self._rows_per_task = 0.0
+        self._rows_per_second = 0.0
 
     def __bool__(self) -> bool:
         return bool(self._waiting)
@@ -42,12 +44,15 @@ class Bundles:
         list of Unit
             One, or several that together take `TASK_SECONDS` at most, going by the last ones.
         """
-        most = 1 if self._single else len(self._waiting) // (2 * tasks)
+        share = len(self._waiting) // (2 * tasks)
         bundle = [self._waiting.popleft()]
         rows = _rows(bundle[0])
-        while len(bundle) < most and rows + _rows(self._waiting[0]) <= self._rows_per_task:
+        while self._waiting and not self._single:
+            following = rows + _rows(self._waiting[0])
+            if following > self._rows_per_second * (TASK_SECONDS if len(bundle) < share else LEAST_SECONDS):
+                break
             bundle.append(self._waiting.popleft())
-            rows += _rows(bundle[-1])
+            rows = following
         return bundle
 
     def took(self, bundle: list[Unit], seconds: float) -> None:
@@ -60,7 +65,7 @@ class Bundles:
         seconds : float
             What they took together.
         """
-        self._rows_per_task = sum(map(_rows, bundle)) * TASK_SECONDS / max(seconds, 1e-6)
+        self._rows_per_second = sum(map(_rows, bundle)) / max(seconds, 1e-6)
 
     def give_back(self, bundle: list[Unit]) -> None:
         """One of these failed: they are handed out again, and from now on all one by one."""

@@ -46,7 +46,7 @@ def job_class(system: str, on_submit: Callable[[str, str], None] | None = None) 
     Parameters
     ----------
     system : str
-        Of `cluster_settings.BATCH_SYSTEMS`.
+        Of `settings.cluster.BATCH_SYSTEMS`.
     on_submit : callable, optional
         Called with the name and the id of each job that is submitted.
 

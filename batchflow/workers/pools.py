@@ -124,13 +124,6 @@ class BatchCluster(SpecCluster):
             if resource in plan.resources:
                 self.states[name].demand = units
 
-    def report(self) -> dict[str, dict[str, int]]:
-        """Jobs of each pool: wanted now, submitted and lost so far."""
-        return {
-            name: {"jobs": self._count(name), "submitted": state.submitted, "lost": state.lost}
-            for name, state in self.states.items()
-        }
-
     async def _tick(self) -> None:
         if self.status.name != "running":
             return

@@ -3,25 +3,24 @@
     OMP_NUM_THREADS=1 python tests/benchmarks/bench_overhead.py RUN [--rows 10000000] [--objects 6000]
 
 RUN is a finished run of bench_reference.py. Mocks and inference; the loop calls, in a process of its own with
-the environment of a worker, the very function that the worker calls, with the same arguments. They take
-turns, both with their libraries loaded and their model open. Units are of the default size: 100,000 mocks,
-2000 clusters, without the exact quantiles that would make each unit ten times longer. Figures are the
-medians of the turns:
+the environment of a worker, the very function that the worker calls, with the same arguments. Both have their
+libraries loaded and their model open, and both begin with an empty folder. Each turn has a cluster and a
+process of its own, for two processes that do the very same differ by 10 % for as long as they live; which
+comes first, changes from turn to turn. Units are of the default size: 100,000 mocks, 2000 clusters, without
+the exact quantiles that would make each unit ten times longer. Figures are medians of the turns:
 
   overhead      processor time of all processes (client, scheduler, nannies, worker) over the loop's, less 1.
                 What they use while nothing runs (`idle`, seconds a second) is counted for the time that the
                 work would take on a machine of its own, so that a busy machine tells little
   wall_overhead the same by the clock: means something on a quiet machine only. There the client's and the
                 scheduler's time runs beside the worker's
-  growing       of the overhead, what comes with each unit: between a third of the units and all of them,
-                the cluster's additional processor time over the loop's, less 1
-  fixed_s       what a stage costs besides, however small it is [s of the processor]
   start_s, first_s   start of the cluster, and the stage on a cluster just started: not in the above
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import os
 import statistics
 import tempfile
@@ -30,7 +29,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from bench_growth import write_catalogue, write_job
 from bench_mocks import write_job as write_mocks_job
@@ -45,6 +44,7 @@ from batchflow.mocks.make import make_shard
 from batchflow.mocks.plan import plan_mocks
 from batchflow.mocks.run import _with_arguments as mocks_arguments
 from batchflow.mocks.run import mocks_stage
+from batchflow.paths import remove
 from batchflow.pipeline import Session, Stage, open_session
 from batchflow.plan import Unit
 
@@ -52,6 +52,23 @@ IDLE_SECONDS = 5.0
 Work = Callable[[Session], tuple[Callable[..., int], list[Unit]]]
 Seconds = tuple[float, float]
 """On the clock, and of the processor."""
+
+
+class Turn(NamedTuple):
+    """What was measured once."""
+
+    units: int
+    start_s: float
+    first_s: float
+    idle: float
+    plain: Seconds
+    cluster: Seconds
+
+    @property
+    def overhead(self) -> float:
+        """Additional time of the processor, as a machine of its own would have it."""
+        (wall, cpu), loop_cpu = self.cluster, self.plain[1]
+        return (cpu - self.idle * (wall - loop_cpu)) / loop_cpu - 1
 
 
 def mocks_work(session: Session) -> tuple[Callable[..., int], list[Unit]]:
@@ -89,44 +106,61 @@ def on_cluster(session: Session, work: Callable[[], object]) -> Seconds:
 
 
 def measure(job: Job, stage: Stage, work: Work, turns: int) -> dict[str, Any]:
-    """Figures of a stage and of its loop, in turns."""
+    """Figures of a stage and of its loop."""
     os.environ.update(WORKER_VARIABLES)
+    return figures([_turn(job, stage, work, swapped=turn % 2 == 1) for turn in range(turns)])
+
+
+def _turn(job: Job, stage: Stage, work: Work, swapped: bool) -> Turn:
+    """Both on new processes, one after the other in either order, each into an empty folder."""
     with open_session(job, "restart") as session, ProcessPoolExecutor(1, get_context("spawn")) as pool:
         start = wall_seconds(lambda: session.client)
         first = wall_seconds(lambda: _whole(stage, session))
         function, units = work(session)
         pool.submit(loop, function, units[:1]).result()
         idle = on_cluster(session, lambda: time.sleep(IDLE_SECONDS))[1] / IDLE_SECONDS
-        plain, cluster = list[Seconds](), list[Seconds]()
-        for _ in range(turns):
-            plain.append(pool.submit(loop, function, units).result())
-            cluster.append(on_cluster(session, lambda: _whole(stage, session)))
-    return {"units": len(units), "start_s": start, "first_s": first, **figures(plain, cluster, idle)}
+
+        def plainly() -> Seconds:
+            return pool.submit(loop, function, units).result()
+
+        def clustered() -> Seconds:
+            return on_cluster(session, lambda: _whole(stage, session))
+
+        found = dict[Callable[[], Seconds], Seconds]()
+        for one in (clustered, plainly) if swapped else (plainly, clustered):
+            remove(session.run.mocks, session.run.posterior, session.run.draws)
+            found[one] = one()
+    return Turn(len(units), start, first, idle, found[plainly], found[clustered])
 
 
-def figures(plain: list[Seconds], cluster: list[Seconds], idle: float) -> dict[str, Any]:
+def figures(turns: Sequence[Turn]) -> dict[str, Any]:
     """Medians of the turns; overheads are of what came one after the other."""
-    turns = list(zip(plain, cluster, strict=True))
-    own = [cpu - idle * (wall - loop_cpu) for (_, loop_cpu), (wall, cpu) in turns]
-    overheads = [used / loop_cpu - 1 for used, (_, loop_cpu) in zip(own, plain, strict=True)]
+    overheads = [one.overhead for one in turns]
+    by_clock = [one.cluster[0] / one.plain[0] - 1 for one in turns]
+    medians = {
+        "start_s": [one.start_s for one in turns],
+        "first_s": [one.first_s for one in turns],
+        "loop_s": [one.plain[0] for one in turns],
+        "cluster_s": [one.cluster[0] for one in turns],
+        "loop_cpu_s": [one.plain[1] for one in turns],
+        "cluster_cpu_s": [one.cluster[1] for one in turns],
+        "idle": [one.idle for one in turns],
+        "overhead": overheads,
+        "wall_overhead": by_clock,
+    }
     return {
-        "loop_s": statistics.median(wall for wall, _ in plain),
-        "cluster_s": statistics.median(wall for wall, _ in cluster),
-        "loop_cpu_s": statistics.median(cpu for _, cpu in plain),
-        "cluster_cpu_s": statistics.median(own),
-        "idle": idle,
+        "units": turns[0].units,
+        **{name: statistics.median(values) for name, values in medians.items()},
+        "overhead_error": _error(overheads),
+        "wall_overhead_error": _error(by_clock),
         "overheads": overheads,
-        "overhead": statistics.median(overheads),
-        "wall_overhead": statistics.median(b / a for (a, _), (b, _) in turns) - 1,
+        "wall_overheads": by_clock,
     }
 
 
-def parted(part: dict[str, Any], whole: dict[str, Any]) -> dict[str, Any]:
-    """Figures of all units; by those of a part of them, what comes with each unit and what does not."""
-    more, loop = (whole[name] - part[name] for name in ("cluster_cpu_s", "loop_cpu_s"))
-    growing = more / loop - 1
-    fixed = part["cluster_cpu_s"] - (1 + growing) * part["loop_cpu_s"]
-    return whole | {"growing": growing, "fixed_s": fixed, "part": part}
+def _error(values: Sequence[float]) -> float:
+    """Standard error of the median, were they normal."""
+    return 1.2533 * statistics.stdev(values) / math.sqrt(len(values))
 
 
 def _whole(stage: Stage, session: Session) -> None:
@@ -157,11 +191,9 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--objects", type=int, default=6000)
     parser.add_argument("--draws", type=int, default=200)
-    parser.add_argument("--turns", type=int, default=3)
+    parser.add_argument("--turns", type=int, default=8)
     words = parser.parse_args()
-    found = {"mocks": parted(*(of_mocks(words.rows // share, words.turns) for share in (3, 1)))}
-    print(found, flush=True)
-    found["infer"] = parted(*(of_infer(words.objects // share, words) for share in (3, 1)))
+    found = {"mocks": of_mocks(words.rows, words.turns), "infer": of_infer(words.objects, words)}
     report({"limit": 0.1} | found)
 
 

@@ -166,10 +166,9 @@ def _overhead(found: Figures) -> Iterator[Row]:
         one = found[stage]
         what = f"{stage}, {one['units']} units on a cluster of one worker"
         yield Row(what, one["cluster_s"], "s", "plain loop", one["loop_s"])
-        yield Row(f"{stage}, overhead by the clock", 100 * one["wall_overhead"], "%", "the limit", limit)
-        yield Row(f"{stage}, overhead in processor time", 100 * one["overhead"], "%", "the limit", limit)
-        yield Row(f"{stage}, of it what comes with each unit", 100 * one["growing"], "%", "the limit", limit)
-        yield Row(f"{stage}, what a stage costs besides", one["fixed_s"], "s")
+        for name, key in (("by the clock", "wall_overhead"), ("in processor time", "overhead")):
+            error = 100 * one[f"{key}_error"]
+            yield Row(f"{stage}, overhead {name} (± {error:.1f})", 100 * one[key], "%", "the limit", limit)
         yield Row(f"{stage}, start of the cluster", one["start_s"], "s")
 
 

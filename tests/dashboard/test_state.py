@@ -10,6 +10,8 @@ import pytest
 from batchflow.dashboard.metrics import metrics_text
 from batchflow.dashboard.page import snapshot, stage_table
 from batchflow.dashboard.state import RunState, from_message, latest, reset
+from batchflow.monitor import count_units
+from batchflow.plan import Plan, Unit
 
 
 def busy_state():
@@ -38,6 +40,15 @@ def test_galaxies_and_efficiencies_are_counted():
     assert state.galaxies == {"A": (1, 2), "b/c": (1, 1)}
     assert state.efficiencies.sum() == 4
     assert [state.efficiencies[place] for place in (0, 10, 19)] == [1, 2, 1]
+
+
+def test_a_part_that_does_not_show_here_yet_is_counted_and_ends_no_run(tmp_path):
+    state = reset("a run")
+    unit = Unit("A/part-00000", (tmp_path / "part-00000.parquet",))
+    with count_units("infer", Plan("infer", {}, (unit,), frozenset())) as on_done:
+        on_done(unit, None)
+    assert state.galaxies == {"A": (1, 1)}
+    assert state.efficiencies.sum() == 0
 
 
 def test_the_page_shows_them():

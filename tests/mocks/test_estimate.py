@@ -15,6 +15,7 @@ from batchflow.config import parse_job
 from batchflow.errors import UserError
 from batchflow.infer.clusters import from_catalogue
 from batchflow.infer.support import outside_training
+from batchflow.mocks import coverage
 from batchflow.mocks.coverage import outside_support
 from batchflow.mocks.error_fit import MOST, REACH
 from batchflow.mocks.estimate import estimate_noise, explicit_noise, noise_figures
@@ -68,6 +69,18 @@ def simulate(survey, n_rows, seed=0):
     sigma = np.sqrt(noise.terms_from_factor(factor).variance(true))
     flux = true + sigma * generator.normal(size=true.shape)
     return flux, noise.reported_error(flux, factor)
+
+
+def test_a_catalogue_that_begins_with_clusters_not_measured_is_described(monkeypatch):
+    monkeypatch.setattr(coverage, "MOST_COMPARED", 50)
+    measured = table("deep", *simulate("deep", 100))
+    nothing = np.full((60, len(BANDS)), np.nan)
+    (figures,) = noise_figures(
+        estimate_noise(measured, BANDS, 0.05), [table("deep", nothing, nothing), measured]
+    )
+    assert figures.n_rows == 100
+    assert set(figures.residual) == set(BANDS)
+    assert "clusters" in figures.line()
 
 
 def test_known_noise_is_found_again():
@@ -137,7 +150,7 @@ def test_band_that_a_survey_lacks_is_nan():
     flux[:, 1] = np.nan
     tables = {"deep": table("deep", flux, error), "shallow": table("shallow", *simulate("shallow", 100))}
     found = estimate_noise(tables, BANDS, 0.05)
-    assert found.measured().tolist() == [[True, False, True], [True, True, True]]
+    assert np.isfinite(found.depth).tolist() == [[True, False, True], [True, True, True]]
     assert np.isnan(found.scatter[0, 1])
 
 
@@ -336,7 +349,7 @@ def test_a_band_without_errors_is_a_band_that_is_not_there():
     flux, error = simulate("deep", 200)
     error[:, 1] = np.nan
     found = estimate_noise({"deep": table("deep", flux, error)}, BANDS, 0.05)
-    assert found.measured().tolist() == [[True, False, True]]
+    assert np.isfinite(found.depth).tolist() == [[True, False, True]]
     assert noise_figures(found, {"deep": table("deep", flux, error)})[0].n_outside == 0
 
 

@@ -2,7 +2,9 @@
 
 import os
 import subprocess
+import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pyarrow as pa
@@ -12,6 +14,7 @@ import pytest
 from batchflow import stages
 from batchflow.config import load_job
 from batchflow.errors import UserError
+from batchflow.mocks import run as stage
 from batchflow.mocks.make import make_shard, mock_table
 from batchflow.mocks.plan import plan_mocks
 from batchflow.paths import RunFolder
@@ -79,6 +82,20 @@ def test_a_mock_without_flux_is_refused_not_stored_as_not_observed(job):
     single = {name: column.astype(np.float32) for name, column in parameters.items()}
     with pytest.raises(UserError, match=r"no flux for 1 of 3 mocks, first at log_age = 8\.5, ebv = 0\.25"):
         mock_table(Gap(job.model.bands), single)
+
+
+def test_mocks_that_failed_are_not_counted_in_the_rate(job, monkeypatch):
+    def half(client, function, units, pool, on_done):
+        time.sleep(0.1)
+        return [(unit.key, "its worker died") for unit in units[:2]]
+
+    monkeypatch.setattr(stage, "require", lambda *_: 1)
+    monkeypatch.setattr(stage, "run_units", half)
+    session = SimpleNamespace(job=job, run=RunFolder(job.output), mode="resume", client=None)
+    report = stage.mocks_stage(session)
+    assert report.made == 1
+    # The last shard alone: 500 rows in a tenth of a second, and not 2500.
+    assert 1000 < report.figures["mocks_per_second"] < 6000
 
 
 def test_a_full_disk_is_the_users_to_mend(job, tmp_path):

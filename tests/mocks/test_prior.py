@@ -84,6 +84,12 @@ def test_choice_is_equally_probable():
     assert log_density(shape({"choice": values}), 0.005) == -np.inf
 
 
+def test_a_choice_is_drawn_as_the_density_knows_it():
+    # In single precision 0.02 lies below 0.02, and 0.05 above 0.05.
+    edges = shape({"choice": (0.02, 0.05)})
+    np.testing.assert_allclose(log_density(edges, draw(edges, 100, generator(6, "test"))), -np.log(2))
+
+
 def test_rounding_to_single_precision_never_leaves_the_box():
     # 0.1 and 10.14 are not single-precision numbers: rounded to nearest, one lies outside the box.
     narrow = PriorSettings.model_validate({"log_age": {"uniform": [10.139999, 10.14]}})

@@ -245,6 +245,15 @@ def test_a_votable_of_something_else_is_refused(tmp_path: Path) -> None:
         read_curve(path)
 
 
+@pytest.mark.parametrize(("kept", "rows"), [("", 0), ("<TR><TD>4000</TD><TD>0.2</TD></TR>", 1)])
+def test_a_votable_without_a_curve_is_refused(kept: str, rows: int, tmp_path: Path) -> None:
+    head, _, rest = VOTABLE.partition("<TR>")
+    path = tmp_path / "x.vot"
+    path.write_text(head.format(detector=1, unit="AA") + kept + rest.rpartition("</TR>")[2])
+    with pytest.raises(UserError, match=f"{rows} rows of 2 columns; expected two"):
+        read_curve(path)
+
+
 @pytest.mark.sources
 def test_vega_is_of_magnitude_zero() -> None:
     """The spectrum of Vega (CALSPEC, in astro-sedpy) through the curves, less the zero points."""

@@ -112,8 +112,9 @@ def test_rows_with_and_without_gas_come_back_in_order(free: EmbeddedEngine) -> N
     np.testing.assert_allclose(together, one_by_one, rtol=1e-6)
 
 
-def test_nan_in_any_option_is_nan_out_with_a_flag(free: EmbeddedEngine) -> None:
-    good = {"log_age": 6.5, "ebv": 0.1, "metallicity": 0.01, "rv": 3.1, "covering": 0.5}
+@pytest.mark.parametrize("log_age", [6.5, 9.5])  # with gas, and when there is none any more
+def test_nan_in_any_option_is_nan_out_with_a_flag(free: EmbeddedEngine, log_age: float) -> None:
+    good = {"log_age": log_age, "ebv": 0.1, "metallicity": 0.01, "rv": 3.1, "covering": 0.5}
     for name, value in good.items():
         fluxes, bad = free.flagged_fluxes(good | {name: [np.nan, value]})
         assert np.isnan(fluxes[0]).all()

@@ -198,7 +198,7 @@ def main():
         require(client, CPU, 2)
         units = [Unit(f"u{i}", (), None, {"index": i}) for i in range(int(sys.argv[3]))]
         failures = run_units(client, slow, units, Pool(CPU, 2), lambda unit, value: results.append(value))
-        submitted = client.cluster.report()["cpu"]["submitted"]
+        submitted = client.cluster.states["cpu"].submitted
     found = {"results": sorted(index for index, _ in results), "names": sorted({name for _, name in results})}
     print(json.dumps({**found, "failures": failures, "submitted": submitted}))
 

@@ -242,7 +242,7 @@ def test_the_card_says_what_an_astronomer_asks(trained, copied):
     for words in (
         "equal mixture of 3 networks",
         "`wfc3_f336w` | 3354",
-        "| `log_mass` | log10 of the mass of stars formed | dex(solMass) | uniform 2, 8 | yes |",
+        "| `log_mass` | log10 of the mass of stars formed | dex(solMass) | uniform 2 to 8 | yes |",
         "BC03 (2016)",
         "Bruzual & Charlot 2003",
         "open_model",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 from dataclasses import replace
 
@@ -153,6 +154,12 @@ def test_a_time_limit_ends_training_with_the_learning_rate_at_zero(paths, tmp_pa
     assert 3.0 < figures["seconds"] < 15.0
     assert figures["steps"] < 100_000
     assert read_history(tmp_path / HISTORY_FILE)[-1].learning_rate < 1e-4
+
+
+def test_a_time_limit_shorter_than_the_preparations_leaves_a_step(paths, tmp_path):
+    figures = train(toy_training(paths, {"max_minutes": 1e-6}), tmp_path)
+    assert figures["steps"] == 1
+    assert math.isfinite(figures["train_loss"])
 
 
 def test_a_loss_that_is_no_number_names_epoch_and_batch(paths, tmp_path, monkeypatch):

@@ -96,7 +96,7 @@ def test_workers_on_other_hosts_speak_tls_and_nobody_else_is_let_in(slurm, tmp_p
                 ("ca.pem", "cert.pem", "key.pem"), 0o600
             )
             for stranger in (address, address.replace("tls://", "tcp://")):
-                # No Client: one that fails may be collected in the thread of the next, and waits there for ever.
+                # No Client: a failed one may be collected in the thread of the next, and wait there for ever.
                 with pytest.raises((OSError, TypeError)):
                     asyncio.run(dial(stranger, timeout=2))
             secret = (folder / "key.pem").read_text().splitlines()[1]

@@ -1,7 +1,7 @@
 """Bundles hold every unit once, in order; quick units go together, slow ones alone, and nobody runs dry."""
 
 from batchflow.plan import Unit
-from batchflow.workers.bundles import TASK_SECONDS, Bundles
+from batchflow.workers.bundles import LEAST_SECONDS, TASK_SECONDS, Bundles
 
 
 def units(*rows: int | None) -> list[Unit]:
@@ -46,13 +46,19 @@ def test_units_of_unknown_length_count_one_each():
 
 
 def test_what_is_left_is_shared_by_all_that_may_be_in_flight():
-    found = drained(learnt([1] * 60, 1000), tasks=6)
+    found = drained(learnt([1] * 60, 1.5 * TASK_SECONDS / LEAST_SECONDS), tasks=6)
     assert len(found[0]) == 5
     assert found[-12:] == [[f"u{i}"] for i in range(48, 60)]
 
 
+def test_what_is_left_is_not_shared_where_that_gains_less_than_it_costs():
+    found = drained(learnt([1] * 60, 4 * TASK_SECONDS / LEAST_SECONDS), tasks=6)
+    assert len(found[0]) == 5
+    assert [len(bundle) for bundle in found[-8:]] == [4] * 7 + [3]
+
+
 def test_a_bundle_that_failed_comes_again_one_by_one_and_so_does_all_after_it():
-    bundles = learnt([1] * 40, 1000)
+    bundles = learnt([1] * 40, 40)
     failed = bundles.take(1)
     assert len(failed) == 20
     bundles.give_back(failed)
