@@ -256,7 +256,7 @@ def open_dataset(files: Sequence[str | Path], schema: pa.Schema | None = None) -
     DamagedError
         When a file is not as it was written; of more than `seal.MOST_READ` bytes, only footers are looked at.
     """
-    # With it comes pandas, where that is installed: a quarter of a second that `query` and `status` do without.
+    # With it comes pandas, where that is installed: a quarter of a second that `query` and `status` save.
     import pyarrow.dataset as ds
 
     refuse_damaged(damaged(map(Path, files)))

@@ -44,7 +44,7 @@ def _probability(condition: str, edges: str) -> str:
 
 
 _WEIGHTS = "list_transform(log_weights, lambda weight_: exp(weight_::DOUBLE))"
-# NULL where another prior left no draw any weight, and so is what is divided by it: to DuckDB NaN is above 0.9.
+# NULL where another prior left no draw any weight, so that what it divides is: to DuckDB NaN is above 0.9.
 _TOTAL = f"nullif(list_sum({_WEIGHTS}), 0)"
 _MEAN = f"(list_inner_product(draws::DOUBLE[], {_WEIGHTS}) / {_TOTAL})"
 _SHIFTED = "list_transform(draws, lambda value_: (value_ - draws[1])::DOUBLE)"
