@@ -28,7 +28,7 @@ DATATYPES = {
 
 
 def described(schema: pa.Schema) -> pa.Schema:
-    """Put unit, UCD and description into the metadata of fields that have none.
+    """Put unit, UCD and description into the metadata of fields that have no description.
 
     Parameters
     ----------
@@ -44,9 +44,10 @@ def described(schema: pa.Schema) -> pa.Schema:
 
 
 def _described(item: pa.Field) -> pa.Field:
+    own = item.metadata or {}
     known = {key.encode(): value.encode() for key, value in vars(describe(item.name)).items() if value}
-    found = {**known, **(item.metadata or {})}
-    return item.with_metadata(found) if found else item
+    # Who describes a column and gives it no unit means that it has none.
+    return item if b"description" in own or not known else item.with_metadata({**known, **own})
 
 
 def text_of(item: pa.Field, key: str) -> str:

@@ -11,6 +11,7 @@ from batchflow.physics.bands import known_bands, load_band
 from batchflow.train.history import SCHEMA as HISTORY
 from batchflow.validate.schemas import shaped, validation_schemas
 from batchflow.validation_columns import describe_validation
+from batchflow.votable import described
 
 PARAMETERS = list(schema.PARAMETER_UNITS)
 
@@ -77,6 +78,16 @@ def test_a_table_of_the_validation_has_its_columns_even_when_it_is_empty():
 def test_a_column_that_is_not_in_the_manual_is_not_written():
     with pytest.raises(KeyError, match="'colour'"):
         shaped("reasons", pa.table({"colour": ["blue"]}), PARAMETERS)
+
+
+def test_a_column_described_without_a_unit_gets_none_from_its_name():
+    """`error_growth` is a factor, not the error of a flux in a band called growth."""
+    field = describe_validation("error_growth").field("error_growth", pa.float64())
+    (found,) = described(pa.schema([field]))
+    assert found.metadata == field.metadata
+    assert b"unit" not in found.metadata
+    own = pa.field("log_age", pa.float32(), metadata={"mine": "1"})
+    assert described(pa.schema([own]))[0].metadata[b"unit"] == b"dex(yr)"
 
 
 def test_an_unknown_column_has_nothing():

@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from batchflow.errors import UserError
-from batchflow.shards import read_footer, write_atomic, write_table
+from batchflow.shards import read_footer, sweep, write_atomic, write_table
 
 TABLE = pa.table({"galaxy": pa.array(["a", "b"]), "x": pa.array([1.0, 2.0], pa.float32())})
 
@@ -32,6 +32,16 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
         write_atomic(path, full_disk)
     assert read_footer(path) == ({"version": 1, "file": f"{tmp_path.name}/file.parquet"}, 2)
     assert [item.name for item in tmp_path.iterdir()] == ["file.parquet"]
+
+
+def test_what_was_half_written_is_swept_files_and_folders(tmp_path):
+    left = [tmp_path / f".{name}.{'0a' * 16}.tmp" for name in ("steep", "part-00000.parquet")]
+    left[0].mkdir()
+    left[1].touch()
+    (left[0] / left[1].name).touch()
+    (tmp_path / ".mine.tmp").touch()
+    sweep(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [".mine.tmp"]
 
 
 def test_an_error_that_is_no_ones_fault_passes_and_leaves_nothing(tmp_path):

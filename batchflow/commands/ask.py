@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from batchflow.commands.options import JsonOption, RunPath
-from batchflow.commands.printing import print_json, print_table
+from batchflow.commands.printing import print_table
 from batchflow.errors import UserError
 
 if TYPE_CHECKING:
@@ -48,7 +48,9 @@ def query(
         str, typer.Option("--file", help="A file with the statement; - for standard input.")
     ] = "",
     form: Annotated[Format | None, typer.Option("--format", help="By default that of --out's name.")] = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Write .csv, .json, .parquet or .ecsv.")] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write .parquet or .ecsv; rows alone: .csv or .json.")
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that is there.")] = False,
     as_json: JsonOption = False,
     rows: Annotated[int, typer.Option(help="Rows of a table to print at most; 0 for all.", min=0)] = 40,
@@ -67,7 +69,9 @@ def query(
     chosen = check_output(folder, out, form and form.value, force)
     chosen = "json" if as_json and out is None else chosen
     if tables or macros:
-        _list(run, tables, chosen == "json")
+        if out is not None:
+            raise UserError(f"--out {out} is for the answer to a query; --tables and --macros are printed")
+        _list(run, tables, chosen)
         return
     statement = _statement(sql, file)
     with _watched(timeout), answer(run, statement, Limits(timeout, memory)) as found:
@@ -81,14 +85,15 @@ def query(
             _say_why_none(run, statement)
 
 
-def _list(run: Path, tables: bool, as_json: bool) -> None:
+def _list(run: Path, tables: bool, form: str) -> None:
     from batchflow.results.contents import list_macros, list_tables
+    from batchflow.results.output import print_answer
 
     found = list_tables(run) if tables else list_macros(run)
-    if as_json:
-        print_json(found.to_pylist())
-    else:
+    if form == "table":
         print_table(found)
+    else:
+        print_answer(found.to_reader(), form, sys.stdout.buffer)
 
 
 def _statement(sql: str, file: str) -> str:

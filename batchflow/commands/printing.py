@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from typing import Any
 
@@ -62,9 +63,16 @@ def print_pairs(title: str, values: dict[str, Any]) -> None:
 
 def print_json(values: Any) -> None:
     """Print values for programs."""
-    print(json.dumps(values, indent=2, default=_plain))
+    print(json.dumps(_plain(values), indent=2, allow_nan=False))
 
 
 def _plain(value: Any) -> Any:
-    """Make a value that JSON does not know into one that it does."""
-    return value.item() if hasattr(value, "item") else str(value)
+    """What JSON knows: NaN and the infinite as null, numbers of NumPy as numbers, anything else as text."""
+    if isinstance(value, dict):
+        return {str(name): _plain(item) for name, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    value = value.item() if hasattr(value, "item") else value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    return value if value is None or isinstance(value, str | int) else str(value)

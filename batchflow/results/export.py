@@ -17,7 +17,7 @@ from batchflow.results.provenance import EXPORTED, run_provenance, stage_footer
 from batchflow.results.query import table_files
 from batchflow.results.source import Source, choose
 from batchflow.results.tables import open_run
-from batchflow.results.write_csv import SIDECAR, csv_description, write_csv, write_ecsv
+from batchflow.results.write_csv import csv_description, description_of, write_csv, write_ecsv
 from batchflow.results.write_fits import write_fits
 from batchflow.results.write_hats import remove_hats, write_hats
 from batchflow.results.write_parquet import write_parquet
@@ -77,6 +77,8 @@ def export_run(folder: str | Path, target: str | Path, request: Request) -> dict
     run = RunFolder(Path(folder).resolve())
     source = _source(run, request)
     check_place(run, target, request.force)
+    if kind == ".csv":
+        check_place(run, description_of(target), request.force)
     left_out = 0
     if kind == HATS:
         left_out = _write_folder(target, source)
@@ -114,9 +116,8 @@ def _write_file(target: Path, source: Source, kind: str) -> None:
     if target.is_dir():
         raise UserError(f"{target} is a folder; give the name of a file, or --format hats")
     if kind == ".csv":
-        name = f"{target.name}{SIDECAR}"
         # First, so that a CSV file that is there always has its description.
-        write_json(target.with_name(name), csv_description(source, target.name))
+        write_json(description_of(target), csv_description(source, target.name))
     write_atomic(target, lambda temporary: FORMATS[kind](temporary, source))
 
 

@@ -9,6 +9,9 @@ import duckdb
 
 from batchflow.schema import Flag
 
+READS = {"cone": "posterior", "sample_draws": "draws"}
+"""By macro that stands after FROM: the view that it reads."""
+
 
 @dataclass(frozen=True)
 class Macro:
@@ -20,8 +23,11 @@ class Macro:
     body: str
     meaning: str
     example: str
-    reads: str = ""
-    """The view that it reads: it stands after FROM rather than within an expression."""
+
+    @property
+    def reads(self) -> str:
+        """The view that it reads, where it stands after FROM rather than within an expression."""
+        return READS.get(self.name, "")
 
     @property
     def statement(self) -> str:
@@ -38,7 +44,8 @@ def _probability(condition: str, edges: str) -> str:
 
 
 _WEIGHTS = "list_transform(log_weights, lambda weight_: exp(weight_::DOUBLE))"
-_TOTAL = f"list_sum({_WEIGHTS})"
+# NULL where another prior left no draw any weight, so that what it divides is: to DuckDB NaN is above 0.9.
+_TOTAL = f"nullif(list_sum({_WEIGHTS}), 0)"
 _MEAN = f"(list_inner_product(draws::DOUBLE[], {_WEIGHTS}) / {_TOTAL})"
 _SHIFTED = "list_transform(draws, lambda value_: (value_ - draws[1])::DOUBLE)"
 _SQUARES = "list_transform(draws, lambda value_: ((value_ - draws[1])::DOUBLE) ** 2)"
@@ -58,7 +65,7 @@ _NEXT = _STATE.format("next_.value", "next_.weight", "sum_.before + next_.weight
 _START = _STATE.format("0::DOUBLE", "0::DOUBLE", "0::DOUBLE", f"probability * {_TOTAL}", "NULL::DOUBLE")
 _QUANTILE = (
     "CASE WHEN NOT (probability BETWEEN 0 AND 1) THEN error('a probability lies between 0 and 1, not ' || "
-    f"probability) WHEN len(draws) > 0 THEN list_reduce({_SORTED}, lambda sum_, next_: {_NEXT}, "
+    f"probability) WHEN {_TOTAL} > 0 THEN list_reduce({_SORTED}, lambda sum_, next_: {_NEXT}, "
     f"{_START}).found END"
 )
 _BOTH = "lambda one_, other_: list_transform(one_, lambda is_, at_: is_ {} other_[at_])"
@@ -148,7 +155,7 @@ SCALARS = (
     Macro(
         "weighted_std",
         "draws, log_weights",
-        f"CASE WHEN len(draws) > 0 THEN sqrt(greatest({_VARIANCE}, 0)) END",
+        f"CASE WHEN {_TOTAL} > 0 THEN sqrt(greatest({_VARIANCE}, 0)) END",
         "posterior standard deviation",
         "weighted_std(log_age, log_weight)",
     ),
@@ -187,7 +194,6 @@ CONE = Macro(
     _CONE,
     "posteriors within a radius, nearest first; all in degrees, column separation too",
     "FROM cone(24.2, 15.0, 30 / 3600)",
-    reads="posterior",
 )
 
 
@@ -231,7 +237,6 @@ def sample_macro(parameters: Sequence[str]) -> Macro:
         body,
         "n draws of a cluster, resampled by weight; the same for the same seed",
         "FROM sample_draws('Demo-A-1', 1000, in_galaxy := 'Demo-A', seed := 1)",
-        reads="draws",
     )
 
 

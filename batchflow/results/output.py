@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from batchflow.errors import UserError, nearest
 from batchflow.paths import RunFolder
-from batchflow.results.write_csv import csv_text, ecsv_text, plain
+from batchflow.results.write_csv import csv_text, description_of, ecsv_text, plain
 from batchflow.results.write_parquet import write_batches
 from batchflow.shards import write_atomic
 
@@ -59,6 +59,8 @@ def check_output(run: RunFolder, out: Path | None, form: str | None, force: bool
     if out.is_dir():
         raise UserError(f"--out {out} is a folder; name a file")
     check_place(run, out, force)
+    if chosen == "csv":
+        check_place(run, description_of(out), force)
     return str(chosen)
 
 
@@ -122,6 +124,9 @@ def write_answer(reader: pa.RecordBatchReader, out: Path, form: str, provenance:
             text(file, reader.schema, counted())
 
     write_atomic(out, write)
+    if form == "csv":
+        # Of an exported file that was replaced; it would tell where other rows come from.
+        description_of(out).unlink(missing_ok=True)
     return rows
 
 

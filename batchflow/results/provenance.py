@@ -16,6 +16,7 @@ from batchflow.made import made
 from batchflow.paths import RunFolder
 from batchflow.results.query import mentioned, table_files
 from batchflow.results.source import FITS_KEY, NAME
+from batchflow.results.write_csv import description_of
 from batchflow.shards import read_footer
 from batchflow.train.plan import read_description
 
@@ -191,12 +192,13 @@ def _of_file(path: Path) -> dict[str, Any]:
     for magic, reader in _READERS.items():
         if start.lstrip().startswith(magic):
             return reader(path)
-    sidecar = path.with_name(f"{path.name}-metadata.json")
-    if sidecar.is_file():
-        return _whole(_json(sidecar).get(NAME), path)
+    beside = description_of(path)
+    if beside.is_file():
+        return _whole(_json(beside).get(NAME), path)
     raise UserError(
-        f"{path} says nothing of where it comes from: expected a Parquet file of a run, or a file that "
-        "`batchflow export` wrote (a CSV file with its FILE.csv-metadata.json beside it)"
+        f"{path} says nothing of where it comes from: expected a Parquet file of a run, a file that "
+        "`batchflow export` wrote (a CSV file with its FILE.csv-metadata.json beside it), or an answer that "
+        "`batchflow query` wrote as .parquet or .ecsv (its .csv and .json hold the rows alone)"
     )
 
 
@@ -218,8 +220,11 @@ def _of_parquet(path: Path) -> dict[str, Any]:
 def _of_fits(path: Path) -> dict[str, Any]:
     from astropy.io import fits
 
-    with fits.open(path) as hdus:
-        text = next((hdu.header[FITS_KEY] for hdu in hdus if FITS_KEY in hdu.header), None)
+    try:
+        with fits.open(path) as hdus:
+            text = next((hdu.header[FITS_KEY] for hdu in hdus if FITS_KEY in hdu.header), None)
+    except (OSError, fits.VerifyError):
+        text = None
     return _whole(text, path)
 
 
@@ -240,7 +245,7 @@ def _of_votable(path: Path) -> dict[str, Any]:
 
 def _of_ecsv(path: Path) -> dict[str, Any]:
     key = f"# meta: {{{NAME}: "
-    with path.open(encoding="utf-8") as lines:
+    with path.open(encoding="utf-8", errors="replace") as lines:
         for line in lines:
             if not line.startswith("#"):
                 break
@@ -264,7 +269,8 @@ def _whole(found: Any, path: Path) -> dict[str, Any]:
         values = None
     if not isinstance(values, dict):
         raise UserError(
-            f"{path} was not written by `batchflow export`: it says nothing of where it comes from"
+            f"{path} says nothing of where it comes from: it is no whole file of `batchflow export` or "
+            "`batchflow query`"
         )
     return values
 

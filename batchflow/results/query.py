@@ -22,7 +22,7 @@ from batchflow.errors import UserError
 from batchflow.paths import RunFolder
 from batchflow.results.guard import names_in, parse_query, renamed, sampled_ids
 from batchflow.results.ids import no_cluster
-from batchflow.results.macros import Macro, create_macros, macros_for
+from batchflow.results.macros import READS, Macro, create_macros, macros_for
 from batchflow.results.unfinished import MADE_BY
 from batchflow.seal import damaged
 from batchflow.shards import refuse_damaged
@@ -276,8 +276,10 @@ def _start(database: Database, sql: str, limits: Limits) -> pa.RecordBatchReader
 
 
 def mentioned(tables: Iterable[str], sql: str) -> list[str]:
-    """Tables that a statement names."""
-    return [name for name in tables if re.search(rf"\b{name}\b", sql, re.IGNORECASE)]
+    """Tables that a statement names, or that a macro which it names reads."""
+    words = set(re.findall(r"\w+", sql.lower()))
+    read = words | {table for macro, table in READS.items() if macro in words}
+    return [name for name in tables if name.lower() in read]
 
 
 def _named(columns: pa.Schema, known: Mapping[str, pa.Field], new: Mapping[str, str]) -> pa.Schema:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import reduce
 from importlib import import_module
+from operator import and_
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from batchflow.errors import UserError, nearest
 from batchflow.paths import unescape
@@ -19,6 +20,7 @@ from batchflow.shards import open_dataset
 
 if TYPE_CHECKING:
     import pandas as pd
+    import pyarrow.dataset as ds
     from astropy.table import QTable
 
 
@@ -33,6 +35,8 @@ class ResultTable:
     """None for all."""
     ids: tuple[str, ...] | None = None
     """Of the clusters that were asked for."""
+    among: tuple[str, ...] | None = None
+    """The galaxies that were asked for, where the files do not go by galaxy."""
 
     def where(
         self,
@@ -63,7 +67,7 @@ class ResultTable:
         """
         found = self
         if galaxy is not None:
-            found = replace(found, dataset=self._of_galaxies(_several(galaxy)))
+            found = self._of_galaxies(_several(galaxy))
         if object_id is not None:
             self._check_columns(["object_id"])
             found = replace(found, ids=_several(object_id))
@@ -88,7 +92,7 @@ class ResultTable:
         UserError
             When no row has an id that was asked for.
         """
-        table = self.dataset.to_table(columns=self.columns and list(self.columns), filter=_having(self.ids))
+        table = self.dataset.to_table(columns=self.columns and list(self.columns), filter=self._rows)
         if self.ids is not None and not table.num_rows:
             raise UserError(self._not_there(self.ids[0]))
         return table
@@ -130,7 +134,7 @@ class ResultTable:
         frames = _optional("dask.dataframe")
         chosen = self.columns and list(self.columns)
         empty = self.dataset.schema.empty_table().select(chosen or self.dataset.schema.names).to_pandas()
-        return frames.from_map(_read_file, self.dataset.files, columns=chosen, ids=self.ids, meta=empty)
+        return frames.from_map(_read_file, self.dataset.files, columns=chosen, having=self._rows, meta=empty)
 
     def to_astropy(self) -> QTable:
         """Read all flat columns into an astropy table with units.
@@ -146,7 +150,7 @@ class ResultTable:
 
     def __len__(self) -> int:
         """Rows."""
-        return int(self.dataset.count_rows(filter=_having(self.ids)))
+        return int(self.dataset.count_rows(filter=self._rows))
 
     def __repr__(self) -> str:
         names = self.columns or self.dataset.schema.names
@@ -154,13 +158,23 @@ class ResultTable:
         places = f" of {len(self.galaxies)} galaxies" if self.galaxies else ""
         return f"<{self.name}: {len(self):,} rows{places}; columns {shown}>"
 
-    def _of_galaxies(self, galaxies: Sequence[str]) -> ds.Dataset:
+    @property
+    def _rows(self) -> pc.Expression | None:
+        """Condition on the rows; None for all."""
+        asked = (("object_id", self.ids), ("galaxy", self.among))
+        conditions = [pc.field(name).isin(list(values)) for name, values in asked if values is not None]
+        return reduce(and_, conditions) if conditions else None
+
+    def _of_galaxies(self, galaxies: tuple[str, ...]) -> ResultTable:
         self._check_columns(["galaxy"])
+        known = self.galaxies or self._every("galaxy")
         for name in galaxies:
-            if self.galaxies and name not in self.galaxies:
-                raise UserError(f"{self.name} has no galaxy {name!r}; {nearest(name, self.galaxies)}")
+            if name not in known:
+                raise UserError(f"{self.name} has no galaxy {name!r}; {nearest(name, known)}")
+        if not self.galaxies:
+            return replace(self, among=galaxies)
         chosen = [file for file in self.dataset.files if _galaxy_of(file) in galaxies]
-        return open_dataset(chosen, self.dataset.schema)
+        return replace(self, dataset=open_dataset(chosen, self.dataset.schema))
 
     def _check_columns(self, names: Sequence[str]) -> None:
         for name in names:
@@ -170,8 +184,12 @@ class ResultTable:
                 )
 
     def _not_there(self, wanted: str) -> str:
-        known = self.dataset.to_table(columns=["object_id"])["object_id"].unique().to_pylist()
-        return no_cluster(self.name, wanted, known)
+        return no_cluster(self.name, wanted, self._every("object_id"))
+
+    def _every(self, column: str) -> list[str]:
+        """The different values of a column."""
+        found: list[str] = self.dataset.to_table(columns=[column])[column].unique().to_pylist()
+        return found
 
 
 def _several(given: str | Sequence[str]) -> tuple[str, ...]:
@@ -189,9 +207,5 @@ def _optional(name: str) -> Any:
         raise UserError(f"{name} is not installed; pip install 'batchflow[tables]'") from None
 
 
-def _read_file(file: str, columns: list[str] | None, ids: tuple[str, ...] | None) -> pd.DataFrame:
-    return open_dataset([file]).to_table(columns=columns, filter=_having(ids)).to_pandas()
-
-
-def _having(ids: tuple[str, ...] | None) -> pc.Expression | None:
-    return None if ids is None else pc.field("object_id").isin(list(ids))
+def _read_file(file: str, columns: list[str] | None, having: pc.Expression | None) -> pd.DataFrame:
+    return open_dataset([file]).to_table(columns=columns, filter=having).to_pandas()

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import pyarrow.dataset as ds
 
 from batchflow.errors import UserError, nearest
 from batchflow.votable import described, plain_field, string_widths, value_type
+
+if TYPE_CHECKING:
+    import pyarrow.dataset as ds
 
 PIECE_VALUES = 1_000_000
 """Numbers in a piece, about: a cluster of the table `draws` has thousands of them."""

@@ -16,8 +16,6 @@ from pyarrow import csv
 from batchflow.results.source import NAME, Source
 from batchflow.votable import DATATYPES, text_of, value_type
 
-SIDECAR = "-metadata.json"
-"""CSV on the Web (W3C 2015): what describes ``a.csv`` is ``a.csv-metadata.json``."""
 _JSON_NUMBERS = ("NaN", "Infinity", "-Infinity", "null")
 
 
@@ -33,6 +31,11 @@ def write_csv(path: Path, source: Source) -> None:
     """
     with path.open("wb") as out:
         csv_text(out, source.schema, source.batches())
+
+
+def description_of(path: Path) -> Path:
+    """The file that describes ``a.csv`` by CSV on the Web (W3C 2015): ``a.csv-metadata.json`` beside it."""
+    return path.with_name(f"{path.name}-metadata.json")
 
 
 def csv_description(source: Source, name: str) -> dict[str, Any]:

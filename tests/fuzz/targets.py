@@ -44,7 +44,8 @@ def _hook(event: str, arguments: tuple[object, ...]) -> None:
     writes = event == "open" and isinstance(arguments[2], int) and arguments[2] & (os.O_WRONLY | os.O_RDWR)
     if (writes or event in CHANGES) and isinstance(arguments[0], str | bytes | os.PathLike):
         path = os.path.realpath(os.fsdecode(arguments[0]))
-        if path != os.devnull and not path.startswith(_watched[-1]) and "__pycache__" not in path:
+        inside = Path(path).is_relative_to(_watched[-1])
+        if path != os.devnull and not inside and "__pycache__" not in path:
             _broken.append(f"{event} {path}")
 
 
@@ -54,18 +55,24 @@ sys.addaudithook(_hook)
 @contextmanager
 def harmless() -> Iterator[Path]:
     """A folder of one's own for a block in which nothing but a `UserError` may happen."""
-    # The reader of compressed catalogues makes its temporary file in TMPDIR.
     with tempfile.TemporaryDirectory(prefix="fuzz-") as name, warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        folder = Path(name).resolve()
+        outer = Path(name).resolve()
+        folder, scratch = outer / "work", outer / "scratch"
+        folder.mkdir()
+        scratch.mkdir()
         _broken.clear()
-        _watched.append(str(Path(tempfile.gettempdir()).resolve()))
+        _watched.append(str(outer))
+        # Compressed catalogues and large queries have temporary files: theirs are watched, too.
+        before, tempfile.tempdir = tempfile.tempdir, str(scratch)
         try:
             with suppress(UserError):
                 yield folder
         finally:
+            tempfile.tempdir = before
             _watched.pop()
         assert not _broken, str(_broken)
+        assert not list(scratch.iterdir())
 
 
 JOB = """name = "a"

@@ -45,6 +45,20 @@ def test_moments_and_quantiles_are_those_of_the_summaries(run, row):
     assert value(run, "effective_draws(w)", row) == pytest.approx(1 / (weights**2).sum(), rel=1e-5)
 
 
+@pytest.mark.parametrize(
+    "expression",
+    [
+        *("p_below(v, w, 7)", "p_above(v, w, 7)", "p_between(v, w, 6, 8)", "p_all([each_below(v, 7)], w)"),
+        *("p_any([each_below(v, 7)], w)", "weighted_mean(v, w)", "weighted_std(v, w)"),
+        *("weighted_quantile(v, w, 0.5)", "effective_draws(w)"),
+    ],
+)
+def test_draws_that_another_prior_left_no_weight_say_nothing(run, expression):
+    """NaN would be found by `p > 0.9`: to DuckDB it is above every number."""
+    sql = f"SELECT {expression} AS x FROM (SELECT [6.5, 7.5]::FLOAT[] AS v, ['-inf', '-inf']::FLOAT[] AS w)"
+    assert query(run.root, sql)["x"].to_pylist() == [None]
+
+
 def test_probabilities(run):
     weights, draws = WEIGHTS[1], DRAWS[1]
     inside = (draws >= 6.5) & (draws <= 7)

@@ -179,8 +179,10 @@ def test_each_file_stands_over_its_checksum():
     [
         ("a.csv", b"a,b\n1,2\n", "says nothing of where it comes from"),
         ("a.parquet", b"PAR1 cut short", "no whole Parquet file of batchflow"),
-        ("a.vot", b"<?xml version='1.0'?><VOTABLE><cut", "not written by `batchflow export`"),
-        ("a.ecsv", b"# %ECSV 1.0\n# ---\na\n1\n", "not written by `batchflow export`"),
+        ("a.vot", b"<?xml version='1.0'?><VOTABLE><cut", "no whole file of `batchflow export` or"),
+        ("a.ecsv", b"# %ECSV 1.0\n# ---\na\n1\n", "no whole file of `batchflow export` or"),
+        ("b.ecsv", b"# %ECSV 1.0\n# \xff\n", "no whole file of `batchflow export` or"),
+        ("a.fits", b"SIMPLE  = cut", "no whole file of `batchflow export` or"),
         ("a.bin", b"", "says nothing"),
     ],
 )

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from batchflow.cli import app
 from batchflow.errors import UserError
 from batchflow.paths import partition_folder
+from batchflow.results.export import Request, export_run
 from batchflow.results.provenance import provenance
 from batchflow.results.query import query
 
@@ -90,6 +91,26 @@ def test_a_parquet_answer_says_what_its_columns_are_and_where_they_come_from(run
     found = provenance(path)
     assert found["file"] == "a.parquet"
     assert (found["export"]["query"], found["export"]["tables"]) == (sql, ["catalogue", "posterior"])
+
+
+def test_an_answer_by_a_macro_knows_the_table_that_the_macro_reads(run, tmp_path):
+    ask(run.root, "FROM sample_draws('628-1', 3)", "--out", tmp_path / "a.parquet")
+    ask(run.root, "FROM cone(24.2, 15.0, 1)", "--out", tmp_path / "b.parquet")
+    found = [provenance(tmp_path / name)["export"]["tables"] for name in ("a.parquet", "b.parquet")]
+    assert found == [["draws"], ["posterior"]]
+
+
+def test_a_csv_answer_does_not_keep_the_description_of_an_export(run, tmp_path):
+    path, beside = tmp_path / "a.csv", tmp_path / "a.csv-metadata.json"
+    export_run(run.root, path, Request(columns=("galaxy",)))
+    path.unlink()
+    for write in (lambda: ask(run.root, SQL, "--out", path), lambda: export_run(run.root, path, Request())):
+        with pytest.raises(UserError, match=r"a.csv-metadata.json is there already"):
+            write()
+    ask(run.root, SQL, "--out", path, "--force")
+    assert not beside.exists()
+    with pytest.raises(UserError, match=r"its .csv and .json hold the rows alone"):
+        provenance(path)
 
 
 def test_an_answer_without_rows_has_columns_all_the_same(run, tmp_path):
@@ -209,6 +230,9 @@ def test_lists_of_views_and_macros(run):
     shown = ask(run.root, "--macros").stdout
     assert "p_all([each_below(log_age, 7), each_above(log_mass, 4)], log_weight)" in shown
     assert {"table", "rows", "column"} <= set(json.loads(ask(run.root, "--tables", "--json").stdout)[0])
+    assert ask(run.root, "--macros", "--format", "csv").stdout.startswith("macro,meaning,example\n")
+    with pytest.raises(UserError, match="--tables and --macros are printed"):
+        ask(run.root, "--tables", "--out", "a.csv")
     text = " ".join(ask("--help").stdout.replace("│", " ").split())
     assert "Views: mocks, catalogue, posterior" in text
     assert "p_between" in text

@@ -73,6 +73,17 @@ def test_a_galaxy_is_its_own_files(run):
     assert len(run.draws.where(galaxy=["628", "../b"])) == SIZES["628"] + SIZES["../b"]
 
 
+def test_a_galaxy_of_a_table_whose_file_holds_all_of_them(tmp_path):
+    rows = pa.table({"galaxy": ["a", "b", "b"], "low": [1.0, 2.0, 3.0]})
+    write_table(tmp_path / "population" / "population.parquet", rows, {})
+    table = batchflow.open_run(tmp_path).population
+    chosen = table.where(galaxy="b", columns=["low"])
+    assert (len(table), len(chosen), chosen.to_arrow()["low"].to_pylist()) == (3, 2, [2.0, 3.0])
+    assert chosen.to_dask().compute(scheduler="sync").low.tolist() == [2.0, 3.0]
+    with pytest.raises(UserError, match=r"population has no galaxy 'c'; known: a, b"):
+        table.where(galaxy="c")
+
+
 def test_an_id_that_is_not_there_names_the_nearest(run):
     with pytest.raises(UserError, match=r"no cluster 'Demo-A-111'; nearest: Demo-A-11, "):
         run.posterior.where(object_id="Demo-A-111").to_arrow()
