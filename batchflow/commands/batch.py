@@ -37,6 +37,9 @@ def submit(
     how = submission.Submission(stages.value, single_allocation, after, mode.value)
     if dry_run:
         texts = submission.scripts(found, how)
+        if as_json:
+            print_json(texts)
+            return
         print("\n".join(f"### {title}\n{text}" for title, text in texts.items()))
         return
     made = submission.submit(found, how)

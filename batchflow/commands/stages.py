@@ -74,7 +74,8 @@ def _run_stages(
         from batchflow.cluster import failures_text
 
         text = failures_text(failures)
-        print(f"batchflow: {len(failures)} units failed, the rest is done:\n{text}", file=sys.stderr)
+        units = "1 unit" if len(failures) == 1 else f"{len(failures)} units"
+        print(f"batchflow: {units} failed, the rest is done:\n{text}", file=sys.stderr)
         raise typer.Exit(UNITS_FAILED)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import reduce
 from importlib import import_module
@@ -41,7 +41,7 @@ class ResultTable:
     def where(
         self,
         galaxy: str | Sequence[str] | None = None,
-        object_id: str | Sequence[str] | None = None,
+        object_id: str | int | Sequence[str | int] | None = None,
         columns: Sequence[str] | None = None,
     ) -> ResultTable:
         """Choose rows and columns.
@@ -50,7 +50,7 @@ class ResultTable:
         ----------
         galaxy : str or sequence of str, optional
             Only files of these are opened.
-        object_id : str or sequence of str, optional
+        object_id : str, int, or sequence of them, optional
             In any galaxy unless one is given.
         columns : sequence of str, optional
             Those to read.
@@ -192,8 +192,10 @@ class ResultTable:
         return found
 
 
-def _several(given: str | Sequence[str]) -> tuple[str, ...]:
-    return (given,) if isinstance(given, str) else tuple(map(str, given))
+def _several(given: str | int | Iterable[str | int]) -> tuple[str, ...]:
+    return (
+        (str(given),) if isinstance(given, str) or not isinstance(given, Iterable) else tuple(map(str, given))
+    )
 
 
 def _galaxy_of(file: str) -> str:

@@ -153,7 +153,7 @@ def test_a_worker_that_cannot_even_speak_is_ended_too(job, unbroken, action):
 def test_a_unit_beyond_its_workers_memory_is_made_up_for_or_set_aside(job, unbroken):
     limit = "cluster.memory_limit=1GiB"
     done = batchflow(job, "mocks", limit, FAULTS=faults("eat", SHARD), FAULT_TIMES="3")
-    refused(done, "1 units failed, the rest is done", "shard-00001: its worker died 3 times", "memory_limit")
+    refused(done, "1 unit failed, the rest is done", "shard-00001: its worker died 3 times", "memory_limit")
     assert met(job) == done.returncode == 3
     nothing_is_left(job)
     assert [path.name for path in (job.parent / "run" / "mocks").iterdir()] == ["shard-00000.parquet"]

@@ -111,6 +111,17 @@ def test_an_id_in_two_galaxies_asks_which(tmp_path):
     assert found.posterior.where(object_id="0-1").to_arrow().num_rows == 2
 
 
+def test_ids_may_be_numbers(tmp_path):
+    centres = {"log_age": 7.0, "log_mass": 4.0, "ebv": 0.3}
+    draws = gaussian_draws(centres, dict.fromkeys(centres, 0.05), (3, 20), 1)
+    add_part(tmp_path, "A", draws)
+    one = batchflow.open_run(tmp_path).posterior
+    with pytest.raises(UserError, match="'7'"):
+        one.where(object_id=7).to_arrow()
+    with pytest.raises(UserError, match="'7'"):
+        one.where(object_id=[7]).to_arrow()
+
+
 def test_pictures_are_asked_of_the_report_with_the_galaxy(run, monkeypatch):
     asked = []
     module = types.ModuleType("cluster_pictures")

@@ -28,7 +28,7 @@ def test_a_run_with_a_unit_set_aside_names_it_and_ends_with_status_3(tmp_path, m
     words = [word for item in (*sets, f"output={tmp_path / 'run'}") for word in ("--set", item)]
     done = CliRunner().invoke(app, ["run", str(job), *words])
     assert done.exit_code == 3
-    assert "1 units failed, the rest is done" in done.stderr
+    assert "1 unit failed, the rest is done" in done.stderr
     assert "shard-00002: its worker died 3 times" in done.stderr
     assert not (tmp_path / "run" / "model").exists()
 

@@ -304,6 +304,8 @@ def test_dry_run_prints_every_script_and_writes_nothing(tmp_path):
     assert titles == ["### driver: run", "### worker: cpu", "### worker: gpu"]
     assert "#SBATCH --dependency=afterany:77" in done.stdout
     assert not (tmp_path / "run").exists()
+    done = subprocess.run([*command, "--json"], capture_output=True, text=True, check=True)
+    assert [f"### {title}" for title in json.loads(done.stdout)] == titles
     done = subprocess.run(
         [*command[:-2], "--set", "cluster.site=local"], capture_output=True, text=True, check=False
     )
