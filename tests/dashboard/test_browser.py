@@ -15,10 +15,10 @@ import pytest
 pytestmark = pytest.mark.browser
 JOB = Path(__file__).resolve().parents[2] / "jobs" / "quickstart.toml"
 OVERRIDES = (
-    "mocks.rows=8000",
-    "mocks.rows_per_shard=200",
-    "train.epochs=1",
-    "train.batch=256",
+    "mocks.rows=4000000",  # two seconds of work
+    "mocks.rows_per_shard=100000",
+    "train.max_minutes=0.05",
+    "train.batch=4096",
     "flow.hidden=16",
     "flow.couplings=2",
     "infer.draws=20",
