@@ -48,7 +48,7 @@ from batchflow.paths import remove
 from batchflow.pipeline import Session, Stage, open_session
 from batchflow.plan import Unit
 
-IDLE_SECONDS = 5.0
+IDLE_SECONDS = 3.0
 Work = Callable[[Session], tuple[Callable[..., int], list[Unit]]]
 Seconds = tuple[float, float]
 """On the clock, and of the processor."""
