@@ -94,6 +94,11 @@ class Plan:
         """Whether nothing is left."""
         return not self.left
 
+    def rows_made(self, failed: Iterable[str]) -> int:
+        """Rows of the units that were left, those apart whose keys are given."""
+        lost = set(failed)
+        return sum(unit.rows or 0 for unit in self.left if unit.key not in lost)
+
     def footer(self, unit: Unit) -> dict[str, Any]:
         """Provenance for the files of a unit."""
         return {

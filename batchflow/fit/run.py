@@ -13,7 +13,7 @@ from batchflow.errors import UserError
 from batchflow.fit.part import Seconds, fit_part
 from batchflow.fit.plan import plan_fit
 from batchflow.fit.prepare import prepare_fit
-from batchflow.infer.run import fastest_pool, rows_made
+from batchflow.infer.run import fastest_pool
 from batchflow.mocks.flux_table import wants_table
 from batchflow.mocks.table_run import ensure_table
 from batchflow.monitor import count_units
@@ -66,7 +66,7 @@ def fit_stage(session: Session) -> StageReport:
 
         report.failures = run_units(session.client, fit_part, units, pool, count)
     report.made = len(plan.left) - len(report.failures)
-    rows = rows_made(plan, report.failures)
+    rows = plan.rows_made(key for key, _ in report.failures)
     report.figures["clusters_per_second"] = rows / (time.perf_counter() - start)
     report.figures |= {f"{way}_per_second": rows / took for way, took in spent.items() if took}
     return report

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from batchflow.cluster import CPU, GPU, Failure, Pool, has_cuda, require, run_units
+from batchflow.cluster import CPU, GPU, Pool, has_cuda, require, run_units
 from batchflow.errors import UserError
 from batchflow.infer.part import infer_part
 from batchflow.infer.plan import plan_infer
@@ -52,15 +51,9 @@ def infer_stage(session: Session) -> StageReport:
     with count_units("infer", plan) as on_done:
         report.failures = run_units(session.client, infer_part, units, fastest_pool(session), on_done)
     report.made = len(plan.left) - len(report.failures)
-    rate = rows_made(plan, report.failures) / (time.perf_counter() - start)
+    rate = plan.rows_made(key for key, _ in report.failures) / (time.perf_counter() - start)
     report.figures |= {"clusters_per_second": rate, "draws_per_second": rate * job.infer.draws}
     return report
-
-
-def rows_made(plan: Plan, failures: Sequence[Failure]) -> int:
-    """Clusters of the units that were left and did not fail."""
-    failed = {key for key, _ in failures}
-    return sum(unit.rows or 0 for unit in plan.left if unit.key not in failed)
 
 
 def fastest_pool(session: Session) -> Pool:

@@ -51,8 +51,7 @@ def mocks_stage(session: Session) -> StageReport:
     # Workers may have another CIGALE than this process.
     check_installation(plan.left, installed)
     report.made = len(plan.left) - len(report.failures)
-    failed = {key for key, _ in report.failures}
-    rows = sum(unit.rows or 0 for unit in plan.left if unit.key not in failed)
+    rows = plan.rows_made(key for key, _ in report.failures)
     report.figures["mocks_per_second"] = rows / (time.perf_counter() - start)
     return report
 

@@ -20,7 +20,6 @@ from batchflow.fit import run as fit_run
 from batchflow.fit.part import fit_clusters
 from batchflow.fit.plan import plan_fit
 from batchflow.fit.prepare import NOISE_FILE, make_fitter, prepare_fit
-from batchflow.infer.run import rows_made
 from batchflow.mocks.noise import NoiseModel
 from batchflow.paths import RunFolder
 from batchflow.physics.engine import open_engine
@@ -203,5 +202,5 @@ def test_published_values_of_legus(field, shared, tmp_path):
 def test_the_rate_counts_no_cluster_of_a_unit_that_failed():
     units = tuple(Unit(name, (Path(name),), rows) for name, rows in (("a", 3), ("b", 5), ("c", 7)))
     plan = Plan("fit", {}, units, frozenset({"a"}))
-    assert rows_made(plan, []) == 12
-    assert rows_made(plan, [("c", "it broke")]) == 5
+    assert plan.rows_made([]) == 12
+    assert plan.rows_made(["c"]) == 5
