@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo
@@ -18,6 +19,19 @@ class Settings(BaseModel):
     """Base of every section: frozen, no unknown keys, no silent conversion of strings."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+def without_unused(settings: Mapping[str, Any], unused: Mapping[str, Any]) -> dict[str, Any]:
+    """Leave out options that are not used: a job without them keeps its fingerprint.
+
+    Parameters
+    ----------
+    settings : mapping
+        A section, as it is written.
+    unused : mapping
+        By option, the value that says so.
+    """
+    return {name: value for name, value in settings.items() if unused.get(name, ...) != value}
 
 
 def _check_band(value: Any, info: ValidationInfo) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, SerializerFunctionWrapHandler, field_validator, model_serializer
 
 from batchflow.physics.bands import known_bands
-from batchflow.settings.base import Band, Range, Settings
+from batchflow.settings.base import Band, Range, Settings, without_unused
 from batchflow.settings.cigale import CigaleSettings
 
 CurveName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
@@ -65,9 +65,7 @@ class ModelSettings(Settings):
 
     @model_serializer(mode="wrap")
     def _without_unused(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out options that are not used: a job without them keeps its fingerprint."""
-        unused = {"curves": {}, "covering": 0.0, "vary": {}}
-        found = {name: value for name, value in dump(self).items() if unused.get(name, ...) != value}
+        found = without_unused(dump(self), {"curves": {}, "covering": 0.0, "vary": {}})
         if self.engine != "cigale":
             found.pop("cigale", None)
         if "covering" not in found and "covering" not in self.vary:

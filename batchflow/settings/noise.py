@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, SerializerFunctionWrapHandler, model_serializer, model_validator
 
-from batchflow.settings.base import Band, Range, Settings
+from batchflow.settings.base import Band, Range, Settings, without_unused
 
 Fraction = Annotated[float, Field(ge=0, lt=1)]
 
@@ -52,6 +52,4 @@ class NoiseSettings(Settings):
 
     @model_serializer(mode="wrap")
     def _without_unused(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what is not used: a job without it keeps its fingerprint."""
-        unused = {"model_error": 0.0, "fractional": 0.0, "brightness": None}
-        return {name: value for name, value in dump(self).items() if unused.get(name, ...) != value}
+        return without_unused(dump(self), {"model_error": 0.0, "fractional": 0.0, "brightness": None})

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, SerializerFunctionWrapHandler, model_serializer
 
-from batchflow.settings.base import Settings
+from batchflow.settings.base import Settings, without_unused
 
 
 class MocksSettings(Settings):
@@ -46,6 +46,4 @@ class TrainSettings(Settings):
 
     @model_serializer(mode="wrap")
     def _without_unused(self, dump: SerializerFunctionWrapHandler) -> dict[str, Any]:
-        """Leave out what is not used: a job without it keeps its fingerprint."""
-        unused = {"patience": None, "members": 1}
-        return {name: value for name, value in dump(self).items() if unused.get(name, ...) != value}
+        return without_unused(dump(self), {"patience": None, "members": 1})
