@@ -193,9 +193,9 @@ class ResultTable:
 
 
 def _several(given: str | int | Iterable[str | int]) -> tuple[str, ...]:
-    return (
-        (str(given),) if isinstance(given, str) or not isinstance(given, Iterable) else tuple(map(str, given))
-    )
+    if isinstance(given, str) or not isinstance(given, Iterable):
+        return (str(given),)
+    return tuple(map(str, given))
 
 
 def _galaxy_of(file: str) -> str:
